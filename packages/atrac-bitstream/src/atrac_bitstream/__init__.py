@@ -1,0 +1,40 @@
+"""Read and write ATRAC1 sound units and AEA files, with NumPy alone."""
+
+from atrac_bitstream.__about__ import __version__
+from atrac_bitstream.aea import (
+    CODEC_DELAY,
+    FRAMES_MULTIPLE,
+    AeaHeader,
+    AeaReader,
+    AeaWriter,
+    frames_for,
+)
+from atrac_bitstream.arrays import UnitArrays, pack_units, unpack_units
+from atrac_bitstream.errors import AeaError, AtracError, SoundUnitError, TruncatedError
+from atrac_bitstream.info import AeaInfo, read_info
+from atrac_bitstream.sound_unit import SoundUnit
+from atrac_bitstream.tables import readable_value_bits, value_bits
+from atrac_bitstream.whole_file import WholeFile
+
+__all__ = [
+    "CODEC_DELAY",
+    "FRAMES_MULTIPLE",
+    "AeaError",
+    "AeaHeader",
+    "AeaInfo",
+    "AeaReader",
+    "AeaWriter",
+    "AtracError",
+    "SoundUnit",
+    "SoundUnitError",
+    "TruncatedError",
+    "UnitArrays",
+    "WholeFile",
+    "__version__",
+    "frames_for",
+    "pack_units",
+    "read_info",
+    "readable_value_bits",
+    "unpack_units",
+    "value_bits",
+]

@@ -1,0 +1,74 @@
+"""What an AEA file holds: header fields, length, block modes, BFU amounts, bits used."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from atrac_bitstream import tables as t
+from atrac_bitstream.aea import AeaReader
+from atrac_bitstream.arrays import unpack_units
+
+
+@dataclass(frozen=True)
+class AeaInfo:
+    """Facts about a file.
+
+    Args:
+        title: from the header.
+        channels: 1 or 2.
+        frames: number of frames, by the length of the file.
+        header_unit_count: number of sound units as the header states it.
+        samples: PCM samples per channel from the length tag, None without a tag.
+        duration: seconds, of the tagged samples if there is a tag, else of the frames.
+        short_share: share of sound units with short blocks, in the low, mid and high band.
+        n_bfu_counts: sound units for each number of BFUs.
+        mean_value_bits: mean bits of quantized values in a sound unit.
+    """
+
+    title: str
+    channels: int
+    frames: int
+    header_unit_count: int
+    samples: int | None
+    duration: float
+    short_share: tuple[float, float, float]
+    n_bfu_counts: dict[int, int]
+    mean_value_bits: float
+
+
+def read_info(source: str | os.PathLike[str] | BinaryIO, block: int = 4096) -> AeaInfo:
+    """Read a whole AEA file, `block` frames at a time, and describe it.
+
+    Raises:
+        AtracError: as `AeaReader` and `unpack_units`; a sound unit is named by [frame, channel].
+        OSError: the file cannot be read.
+    """
+    with AeaReader(source) as reader:
+        header, channels = reader.header, reader.channels
+        short = np.zeros(t.N_BANDS)
+        amounts = np.zeros(t.N_BFU_MAX + 1, np.int64)
+        bits = 0
+        for units in reader.blocks(block):
+            fields = unpack_units(units, reader.position - len(units))
+            short += (fields.bsm > 0).sum((0, 1))
+            amounts += np.bincount(fields.n_bfu.ravel(), minlength=len(amounts))
+            bits += int((t.WORD_LENGTHS[fields.idwl] @ t.BFU_SIZES).sum())
+        frames = reader.position
+    units_read = max(frames * channels, 1)
+    samples = header.samples
+    low, mid, high = (short / units_read).tolist()
+    return AeaInfo(
+        title=header.title,
+        channels=channels,
+        frames=frames,
+        header_unit_count=header.unit_count,
+        samples=samples,
+        duration=(frames * t.FRAME_SAMPLES if samples is None else samples) / t.SAMPLE_RATE,
+        short_share=(low, mid, high),
+        n_bfu_counts={n: int(amounts[n]) for n in t.BFU_AMOUNTS if amounts[n]},
+        mean_value_bits=bits / units_read,
+    )

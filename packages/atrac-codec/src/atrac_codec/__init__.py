@@ -1,0 +1,39 @@
+"""A differentiable ATRAC1 codec: torch layer and files."""
+
+from atrac_codec.__about__ import __version__
+from atrac_codec.audio import AudioError, AudioReader, AudioWriter, read_audio
+from atrac_codec.bridge import from_aea, from_units, to_aea, to_units
+from atrac_codec.codec import NNFullCodec
+from atrac_codec.decoder import Decoded, NNDecoder
+from atrac_codec.encoder import Encoded, NNEncoder
+from atrac_codec.files import DecodeReport, EncodeReport, decode_file, encode_file
+from atrac_codec.presets import DECODERS, DEFAULT, ENCODERS, build_decoder, build_encoder
+from atrac_codec.stream import StreamDecoder, StreamEncoder
+
+__all__ = [
+    "DECODERS",
+    "DEFAULT",
+    "ENCODERS",
+    "AudioError",
+    "AudioReader",
+    "AudioWriter",
+    "DecodeReport",
+    "Decoded",
+    "EncodeReport",
+    "Encoded",
+    "NNDecoder",
+    "NNEncoder",
+    "NNFullCodec",
+    "StreamDecoder",
+    "StreamEncoder",
+    "__version__",
+    "build_decoder",
+    "build_encoder",
+    "decode_file",
+    "encode_file",
+    "from_aea",
+    "from_units",
+    "read_audio",
+    "to_aea",
+    "to_units",
+]

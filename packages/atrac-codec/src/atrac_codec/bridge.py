@@ -1,0 +1,75 @@
+"""The bridge between tensors and bytes: FrameBatch to sound units and AEA files, and back.
+
+The only place where one becomes the other. What is no whole number, or does not fit its field, is refused.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from atrac_bitstream import AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
+from atrac_modules import FrameBatch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_units(batch: FrameBatch) -> NDArray[np.uint8]:
+    """Pack a batch into sound units.
+
+    Shape:  FrameBatch of [*, F, …] -> [*, F, 212]
+    Raises:
+        SoundUnitError: a field is no whole number or out of its range.
+    """
+    return pack_units(*(_whole_numbers(name, getattr(batch, name)) for name in UnitArrays._fields))
+
+
+def from_units(units: NDArray[np.uint8], first: int = 0) -> FrameBatch:
+    """Unpack sound units into a batch of float32 tensors.
+
+    Args:
+        units: sound units as bytes.
+        first: what to count the first dimension of units from, in messages.
+
+    Shape:  [*, F, 212] -> FrameBatch of [*, F, …]
+    Raises:
+        SoundUnitError: as `unpack_units`.
+    """
+    return FrameBatch(*(torch.from_numpy(field).float() for field in unpack_units(units, first)))
+
+
+def to_aea(batch: FrameBatch, samples: int | None = None, title: str = "") -> bytes:
+    """Write one recording as an AEA file.
+
+    Args:
+        batch: FrameBatch of [C, F, …].
+        samples: PCM samples per channel that were encoded, for the length tag; None writes no tag.
+        title: see `AeaHeader.make`.
+    """
+    units = to_units(batch)
+    file = io.BytesIO()
+    with AeaWriter(file, channels=units.shape[0], title=title) as writer:
+        writer.samples = samples
+        writer.write(units.swapaxes(0, 1))
+    return file.getvalue()
+
+
+def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
+    """Read an AEA file: a FrameBatch of [C, F, …], and the samples per channel if it has a length tag.
+
+    Raises:
+        AtracError: the data is no AEA file, or a sound unit is damaged.
+    """
+    with AeaReader(io.BytesIO(data)) as reader:
+        return from_units(reader.read()).map(lambda f: f.transpose(0, 1)), reader.header.samples
+
+
+def _whole_numbers(name: str, field: Tensor) -> NDArray[np.int64]:
+    values = field.detach()
+    if values.is_floating_point():
+        wrong = values != values.round()  # not a number differs from itself
+        if wrong.any() or values.isinf().any():
+            place = (wrong | values.isinf()).nonzero()[0].tolist()
+            raise SoundUnitError(f"{name}{place} = {values[tuple(place)].item()}, allowed whole numbers")
+    return values.long().cpu().numpy()

@@ -1,0 +1,281 @@
+"""The `atrac1` command: encode, decode, info, compare.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 all done, 1 some file failed, 2 the
+command line is wrong. Existing files are kept unless `--force` is given.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from atrac_bitstream import AtracError, read_info
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_STREAM = "-"
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
+Output = Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode audio files to ATRAC1 (.aea).
+
+    Anything libsndfile reads, at any sampling rate, mono or stereo; folders are searched for such files.
+    """
+
+    inputs: Inputs
+    """Files and folders; - for standard input."""
+    output: Output = None
+    """File for one input file, else folder; - for standard output. Default: beside each input."""
+    preset: str = "reference"
+    """Encoder: reference, or bitexact for the very bytes of the reference codec."""
+    title: str | None = None
+    """Title; default: the input's title tag, or else its name."""
+    no_length_tag: Flag = False
+    """Do not write the number of samples (decoding then returns whole frames, with silence at the end)."""
+    force: Flag = False
+    """Replace existing files."""
+
+    def run(self) -> int:
+        """Encode every input."""
+        from atrac_codec.audio import SUFFIXES, AudioReader
+        from atrac_codec.files import encode_file
+        from atrac_codec.presets import build_encoder
+
+        encoder = build_encoder(self.preset)
+
+        def one(source: str, target: str, progress: Callable[[float], None]) -> None:
+            report = encode_file(
+                source, target, encoder, title=self.title, length_tag=not self.no_length_tag, progress=progress
+            )
+            if report.over:
+                _warn(
+                    f"{source}: {report.over} samples over full scale, the largest {report.peak:.3f}; "
+                    "what the scale factors cannot hold is clipped"
+                )
+
+        def duration(source: str) -> float | None:
+            if source == _STREAM:
+                return None
+            with AudioReader(source) as reader:
+                return reader.duration
+
+        return _each(self.inputs, self.output, ".aea", SUFFIXES, self.force, one, duration)
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Decode ATRAC1 files (.aea) to audio files.
+
+    A file with a length tag gives exactly the samples that were encoded, any other all samples that it holds.
+    """
+
+    inputs: Inputs
+    """Files and folders; - for standard input."""
+    output: Output = None
+    """File for one input file, its ending naming the format, else folder; - for WAV to standard output.
+    Default: a WAV file beside each input."""
+    decoder: str = "standard"
+    """Decoder: standard, or bitexact for the very samples of the reference codec."""
+    samples: Literal["16", "24", "float"] = "16"
+    """Sample format."""
+    keep_delay: Flag = False
+    """Write all samples of all frames, with the codec's delay of 266 samples, as other decoders do."""
+    force: Flag = False
+    """Replace existing files."""
+
+    def run(self) -> int:
+        """Decode every input."""
+        from atrac_codec.files import decode_file
+        from atrac_codec.presets import build_decoder
+
+        decoder = build_decoder(self.decoder)
+
+        def one(source: str, target: str, progress: Callable[[float], None]) -> None:
+            report = decode_file(
+                source, target, decoder, samples=self.samples, keep_delay=self.keep_delay, progress=progress
+            )
+            if report.clipped:
+                _warn(f"{source}: {report.clipped} samples over full scale were clipped; --samples float keeps them")
+            if report.missing:
+                _warn(f"{source}: {report.missing} samples that its length tag counts are missing")
+
+        def duration(source: str) -> float | None:
+            return None if source == _STREAM else Path(source).stat().st_size / (2 * 212) * 512 / 44100
+
+        return _each(self.inputs, self.output, ".wav", {".aea"}, self.force, one, duration)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe ATRAC1 files (.aea)."""
+
+    inputs: Inputs
+    """Files and folders; - for standard input."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """One JSON object per file and line."""
+
+    def run(self) -> int:
+        """Describe every input."""
+        console = Console(highlight=False, soft_wrap=True)
+        status = 0
+        for source, _ in _find(self.inputs, {".aea"}):
+            try:
+                facts = asdict(read_info(sys.stdin.buffer if source == _STREAM else source))
+            except (AtracError, OSError) as error:
+                status = _fail(source, error)
+                continue
+            if self.as_json:
+                print(json.dumps({"file": source, **facts}))
+                continue
+            table = Table("", source, box=None, title_justify="left")
+            for name, value in facts.items():
+                table.add_row(name.replace("_", " "), str(value))
+            console.print(table)
+        return status
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare an audio file with a decoded one (or an .aea, which is decoded first)."""
+
+    reference: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REF")]
+    """The original."""
+    decoded: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DEC")]
+    """What became of it."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
+    """One JSON object."""
+
+    def run(self) -> int:
+        """Print levels of the difference."""
+        from atrac_codec.compare import compare
+
+        try:
+            scores = compare(_samples(self.reference), _samples(self.decoded))
+        except (AtracError, OSError, ValueError) as error:
+            return _fail(f"{self.reference}, {self.decoded}", error)
+        if self.as_json:
+            print(json.dumps(scores))
+        else:
+            table = Table("measure", "value", box=None)
+            for name, value in scores.items():
+                table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
+            Console(highlight=False).print(table)
+        return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    commands = Annotated[Encode, tyro.conf.subcommand("encode")] | Annotated[Decode, tyro.conf.subcommand("decode")]
+    commands |= Annotated[Info, tyro.conf.subcommand("info")] | Annotated[Compare, tyro.conf.subcommand("compare")]
+    try:
+        command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)  # type: ignore[arg-type]
+        return command.run()  # type: ignore[attr-defined, no-any-return]
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    except ValueError as error:  # an argument that is none of the allowed ones
+        _errors.print(f"[red]error:[/] {error}")
+        return 2
+
+
+def _find(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> Iterator[tuple[str, Path]]:
+    """Yield each input file, with its path relative to the folder it was found in."""
+    for name in inputs:
+        path = Path(name)
+        if name == _STREAM or not path.is_dir():
+            yield name, Path(path.name)
+            continue
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in suffixes and file.is_file():
+                yield str(file), file.relative_to(path)
+
+
+def _each(
+    inputs: Sequence[str],
+    output: str | None,
+    suffix: str,
+    suffixes: frozenset[str] | set[str],
+    force: bool,
+    run: Callable[[str, str, Callable[[float], None]], None],
+    duration: Callable[[str], float | None],
+) -> int:
+    """Run something on every input file that makes one output file, with a progress bar; return the exit code."""
+    found = list(_find(inputs, suffixes))
+    if not inputs:
+        _errors.print("[red]error:[/] no inputs; see --help")
+        return 2
+    if not found:
+        _errors.print(f"[red]error:[/] nothing to do: no audio files in {', '.join(inputs)}")
+        return 1
+    one_file = len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    to_file = output is not None and one_file and not output.endswith("/") and not Path(output).is_dir()
+    status = 0
+    made: set[str] = set()
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=_errors, transient=True, disable=not _errors.is_terminal) as progress:
+        for source, relative in found:
+            target = _target(source, relative, output, suffix, to_file)
+            task = progress.add_task(source, total=None)
+            try:
+                if target != _STREAM:
+                    if target in made:
+                        raise FileExistsError(f"{target} was just made from another input")
+                    if not force and Path(target).exists():
+                        raise FileExistsError(f"{target} exists; --force replaces it")
+                    Path(target).parent.mkdir(parents=True, exist_ok=True)
+                progress.update(task, total=duration(source))
+                run(source, target, lambda seconds, task=task: progress.update(task, completed=seconds))
+                made.add(target)
+            except (AtracError, OSError) as error:
+                status = _fail(source, error)
+            progress.remove_task(task)
+    return status
+
+
+def _target(source: str, relative: Path, output: str | None, suffix: str, to_file: bool) -> str:
+    if output == _STREAM or (output is None and source == _STREAM):
+        return _STREAM
+    if output is None:
+        return str(Path(source).with_suffix(suffix))
+    if to_file:
+        return output
+    return str(Path(output) / relative.with_suffix(suffix))
+
+
+def _samples(source: str) -> NDArray[np.float32]:
+    """Read a recording, decoding it if it is an AEA file. Shape: [C, N]."""
+    from atrac_codec.audio import read_audio
+    from atrac_codec.codec import NNFullCodec
+
+    if source != _STREAM and Path(source).suffix.lower() == ".aea":
+        return NNFullCodec.from_pretrained().from_bytes(Path(source).read_bytes())[0].numpy()
+    return read_audio(source)
+
+
+def _warn(text: str) -> None:
+    _errors.print(f"[yellow]warning:[/] {text}")
+
+
+def _fail(source: str, error: Exception) -> int:
+    text = str(error)
+    _errors.print("[red]error:[/]", text if text.startswith(source) else f"{source}: {text}", markup=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

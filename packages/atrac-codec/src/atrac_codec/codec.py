@@ -1,0 +1,108 @@
+"""NNFullCodec: from sound to sound through ATRAC1, as a layer with gradients and as bytes."""
+
+from __future__ import annotations
+
+from typing import Literal, Self, overload
+
+import torch
+from atrac_bitstream import CODEC_DELAY, frames_for
+from atrac_bitstream.tables import FRAME_SAMPLES
+from atrac_modules import FrameBatch, ShapeError
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from atrac_codec import bridge, presets
+from atrac_codec.decoder import NNDecoder
+from atrac_codec.encoder import NNEncoder
+
+
+class NNFullCodec(nn.Module):
+    """Encodes and decodes waveforms, the codec's delay of 266 samples taken out.
+
+    Args:
+        encoder: from waveform to FrameBatch.
+        decoder: from FrameBatch to waveform.
+
+    Shape:  wave [B, C, N], C = 1 or 2, N >= 1 -> [B, C, N]
+    Units:  full scale +-1.0, 44.1 kHz
+    Raises: ShapeError: wave has another shape.
+
+    Example:
+        >>> codec = NNFullCodec.from_pretrained("reference")
+        >>> wave = torch.rand(1, 2, 5000, requires_grad=True)
+        >>> codec(wave).shape
+        torch.Size([1, 2, 5000])
+    """
+
+    def __init__(self, encoder: NNEncoder, decoder: NNDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    @classmethod
+    def from_pretrained(cls, preset: str = presets.DEFAULT, decoder: str = "standard") -> Self:
+        """Build the codec of a preset.
+
+        Args:
+            preset: name of an encoder, see `presets.ENCODERS`.
+            decoder: name of a decoder, see `presets.DECODERS`.
+
+        Raises:
+            ValueError: no preset or decoder has that name.
+        """
+        return cls(presets.build_encoder(preset), presets.build_decoder(decoder))
+
+    @overload
+    def forward(self, wave: Tensor, return_batch: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, wave: Tensor, return_batch: Literal[True]) -> tuple[Tensor, FrameBatch]: ...
+
+    def forward(self, wave: Tensor, return_batch: bool = False) -> Tensor | tuple[Tensor, FrameBatch]:
+        """Encode and decode.
+
+        Args:
+            wave: the waveform.
+            return_batch: also give the FrameBatch in between; what any decoder makes of its bytes is the result.
+        """
+        batch = self.encode(wave)
+        decoded = self.decode(batch, wave.shape[-1])
+        return (decoded, batch) if return_batch else decoded
+
+    def encode(self, wave: Tensor) -> FrameBatch:
+        """Encode a waveform, with silence after it until the codec has given back its last sample.
+
+        Shape: wave [B, C, N] -> FrameBatch of [B, C, F, …], F = ceil((N + 266) / 512)
+        """
+        if wave.dim() != 3 or wave.shape[-1] == 0:
+            raise ShapeError("wave", "[B, C, N], N >= 1", wave.shape)
+        length = FRAME_SAMPLES * frames_for(wave.shape[-1], multiple=1)
+        batch: FrameBatch = self.encoder(pad(wave, (0, length - wave.shape[-1])))
+        return batch
+
+    def decode(self, batch: FrameBatch, samples: int | None = None) -> Tensor:
+        """Decode to a waveform.
+
+        Args:
+            batch: FrameBatch of [*, F, …].
+            samples: length of the waveform; None gives all that the frames hold, 512 F - 266.
+
+        Shape: [*, N]
+        """
+        pcm: Tensor = self.decoder(batch)
+        return pcm[..., CODEC_DELAY:][..., :samples]
+
+    def to_bytes(self, batch: FrameBatch, samples: int | None = None, title: str = "") -> list[bytes]:
+        """Write each recording of a batch [B, C, F, …] as an AEA file; see `bridge.to_aea`."""
+        return [bridge.to_aea(batch.map(lambda f, i=i: f[i]), samples, title) for i in range(len(batch.bsm))]
+
+    def from_bytes(self, data: bytes) -> Tensor:
+        """Decode an AEA file, to its samples if it has a length tag.
+
+        Shape: [1, C, N]
+        Raises:
+            AtracError: the data is no AEA file, or a sound unit is damaged.
+        """
+        batch, samples = bridge.from_aea(data)
+        device = next((b.device for b in self.decoder.buffers()), torch.device("cpu"))
+        return self.decode(batch.map(lambda f: f.unsqueeze(0).to(device)), samples)

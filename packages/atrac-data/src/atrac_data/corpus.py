@@ -1,0 +1,114 @@
+"""The built-in corpus: sounds made on the spot, so that everything works with no download.
+
+A sound is fixed by its name, length, seed and number of channels. The generator is PCG64 under a seed hashed
+from name and seed, so no sound depends on another, on the session, or on Python's own hash.
+"""
+
+import difflib
+import hashlib
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrac_data.synthesis import (
+    SAMPLE_RATE,
+    Sound,
+    render_attacks,
+    render_effects,
+    render_music,
+    render_noise,
+    render_pink_noise,
+    render_speech,
+)
+from atrac_data.synthesis.mixing import fade, seconds_to_samples, to_peak, to_rms
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How one sound is made and finished: its source, the scaling to a level in dBFS, its fades in s."""
+
+    source: Callable[[int, np.random.Generator], Sound]
+    scale: Callable[[Sound, float], Sound]
+    level: float
+    fade_in: float = 0.0
+    fade_out: float = 0.0
+
+
+_RECIPES = {
+    "music": _Recipe(render_music, to_peak, -1.0, fade_in=0.005, fade_out=0.4),
+    "speech": _Recipe(render_speech, to_peak, -3.0, fade_in=0.01, fade_out=0.05),
+    "effects": _Recipe(render_effects, to_peak, -2.0),
+    "noise": _Recipe(render_noise, to_rms, -20.0),
+    "pink_noise": _Recipe(render_pink_noise, to_rms, -20.0),
+    "attacks": _Recipe(render_attacks, to_peak, -1.0),
+}
+
+NAMES = tuple(_RECIPES)
+"""Every sound `render` knows."""
+
+KINDS = MappingProxyType(
+    {
+        "music": ("music",),
+        "speech": ("speech",),
+        "effects": ("effects",),
+        "noise": ("noise", "pink_noise"),
+        "attacks": ("attacks",),
+    }
+)
+"""The names by what they are like, for a corpus that wants some of each."""
+
+
+def render(name: str, *, seconds: float = 10.0, seed: int = 0, channels: int = 2) -> NDArray[np.float32]:
+    """Make one sound of the corpus.
+
+    The same arguments give the same bytes, on one machine and with one version of NumPy. Two channels are
+    left and right; one channel is their mean, brought to the same level.
+
+    Args:
+        name: one of `NAMES`.
+        seconds: length, above 0; rounded to whole samples. The music is composed to fit it, so a longer piece
+            does not begin with a shorter one.
+        seed: any whole number; another one gives another piece, speaker, order or noise.
+        channels: 1 or 2.
+
+    Shape:    -> [channels, T], T = round(44100 * seconds)
+    Dtype:    float32, rounded once at the end.
+    Units:    full scale +-1.0. Peak: music and attacks -1 dBFS, effects -2, speech -3. Root mean square:
+              noise and pink_noise -20 dBFS.
+    Raises:   ValueError for an unknown name, for a length that is not finite or below one sample, and for
+              channels other than 1 and 2; TypeError for a seed that is not whole.
+    Example:
+        >>> render("speech", seconds=0.5, seed=3).shape
+        (2, 22050)
+    """
+    recipe = _find(name)
+    n_samples = seconds_to_samples(seconds) if math.isfinite(seconds) else 0
+    if n_samples < 1:
+        raise ValueError(
+            f"seconds = {seconds}, allowed finite lengths of one sample (1 / {SAMPLE_RATE}) or more"
+        )
+    if channels not in (1, 2):
+        raise ValueError(f"channels = {channels}, allowed 1 or 2")
+    sound = recipe.source(n_samples, _generator(name, operator.index(seed)))
+    if channels == 1:
+        sound = sound.mean(axis=0, keepdims=True)
+    finished = recipe.scale(fade(sound, recipe.fade_in, recipe.fade_out), recipe.level)
+    return finished.astype(np.float32)
+
+
+def _find(name: str) -> _Recipe:
+    if name not in _RECIPES:
+        near = difflib.get_close_matches(str(name).lower(), NAMES, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown sound {name!r}, known are {', '.join(NAMES)}{hint}")
+    return _RECIPES[name]
+
+
+def _generator(name: str, seed: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"atrac-data/{name}/{seed}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))

@@ -1,0 +1,75 @@
+"""Block floating units as tensor operations: grouping coefficients by BFU, spreading BFU values over coefficients.
+
+The 512 coefficients have two orders: spectrum order, frequency ascending, and bitstream order, BFU after BFU. They are
+the same in long bands and a permutation within the band in short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from atrac_bitstream import tables as t
+from torch import Tensor, nn
+
+_RUNS = [(8, 4), (4, 4), (8, 4), (6, 8), (6, 4), (7, 4), (9, 4), (10, 4), (12, 8), (20, 8)]
+"""(coefficients in a BFU, neighbouring BFUs of that size)."""
+assert np.array_equal(np.repeat(*zip(*_RUNS)), t.BFU_SIZES)
+
+
+class BfuLayout(nn.Module):
+    """The map between coefficients and the 52 BFUs, by block size mode.
+
+    Example:
+        >>> layout, bsm = BfuLayout(), torch.tensor([0, 2, 0])
+        >>> layout.expand(torch.arange(52.0), bsm)[[0, 8, 128, 134, 160]]
+        tensor([ 0.,  1., 20., 24., 21.])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, table in {
+            "band_of_value": t.BAND_OF_VALUE,
+            "band_of_bfu": t.BFU_BANDS,
+            "short_order": t.SHORT_ORDER,
+            "short_inverse": np.argsort(t.SHORT_ORDER),
+            "bfu_of_value": t.BFU_OF_VALUE,
+        }.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)), persistent=False)
+
+    def group(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Bring coefficients from spectrum to bitstream order. Shape: [*, 512], bsm [*, 3] -> [*, 512]."""
+        return self._permute(spectrum, bsm, self.get_buffer("short_order"))
+
+    def ungroup(self, values: Tensor, bsm: Tensor) -> Tensor:
+        """Bring coefficients from bitstream to spectrum order. Shape: [*, 512], bsm [*, 3] -> [*, 512]."""
+        return self._permute(values, bsm, self.get_buffer("short_inverse"))
+
+    def expand(self, per_bfu: Tensor, bsm: Tensor) -> Tensor:
+        """Give each coefficient, in spectrum order, the value of its BFU. Shape: [*, 52], bsm [*, 3] -> [*, 512]."""
+        return self.ungroup(per_bfu[..., self.get_buffer("bfu_of_value")], bsm)
+
+    def maximum(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Return the largest magnitude in each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
+        return reduce_bfus(self.group(spectrum.abs(), bsm), lambda x: x.amax(-1))
+
+    def sum(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Return the sum over each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
+        return reduce_bfus(self.group(spectrum, bsm), lambda x: x.sum(-1))
+
+    def bsm_of_bfu(self, bsm: Tensor) -> Tensor:
+        """Return the block size mode of the band of each BFU. Shape: [*, 3] -> [*, 52]."""
+        return bsm[..., self.get_buffer("band_of_bfu")]
+
+    def _permute(self, x: Tensor, bsm: Tensor, order: Tensor) -> Tensor:
+        short = bsm.detach() > 0
+        if not short.any():
+            return x
+        return torch.where(short[..., self.get_buffer("band_of_value")], x[..., order], x)
+
+
+def reduce_bfus(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """Reduce each BFU of values in bitstream order to one number. Shape: [*, 512] -> [*, 52]."""
+    runs = values.split([size * count for size, count in _RUNS], -1)
+    return torch.cat([reduce(run.unflatten(-1, (-1, size))) for run, (size, _) in zip(runs, _RUNS)], -1)

@@ -1,0 +1,106 @@
+"""Scaler: finds a scale factor for each BFU and divides its coefficients by it.
+
+    … ─mdct→ spectrum ─[ scaler ]→ idsf, scaled;  bsm from transient
+
+A scale factor is 2 ** (idsf / 3 - 21), so 1 is the largest. Source: [atracdenc] atrac_scale.cpp; table:
+docs/format.md.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
+from torch import Tensor
+
+from atrac_modules.bfu import BfuLayout
+from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.straight_through import hard_forward_soft_backward
+
+LARGEST_SCALED: Final = 0.99999
+"""What a scaled value of 1 or more becomes."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """What a scaler finds. Shape: idsf [*, F, 52], scaled [*, F, 512]."""
+
+    idsf: Tensor
+    scaled: Tensor
+
+
+class Scaler(Stage):
+    """Finds scale factors, and scales.
+
+    Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52], scaled [*, F, 512]
+    Dtype:  float32 or float64, kept; idsf whole numbers 0..63; |scaled| < 1
+    Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
+    """
+
+    @abstractmethod
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
+        """Find a scale factor for each BFU and scale its coefficients by it."""
+
+    @abstractmethod
+    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Scale by scale factors that are given, those an allocator returned.
+
+        Shape: spectrum [*, F, 512], idsf [*, F, 52], bsm [*, F, 3] -> scaled [*, F, 512]
+        """
+
+
+@final
+class ReferenceScaler(Scaler):
+    """The smallest scale factor that is not below the largest magnitude; at most 1.
+
+    Exactly the reference codec's. A scaled value of 1 or more (the largest magnitude equals the scale factor, or is
+    over 1) becomes 0.99999.
+
+    Backward, idsf follows 3 log2(largest magnitude), and scaled the true quotient where it is not clipped.
+
+    Example:
+        >>> result = ReferenceScaler()(torch.full((1, 512), 0.3), torch.zeros(1, 3))
+        >>> result.idsf[0, :2], round(result.scaled[0, 0].item(), 4)
+        (tensor([58., 58.]), 0.9524)
+    """
+
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layout = BfuLayout()
+        self.add_table("table", SCALE_FACTORS)
+
+    @full_precision
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
+        """Find a scale factor for each BFU and scale its coefficients by it."""
+        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
+        check_shape("bsm", bsm, -1, N_BANDS)
+        largest = self.layout.maximum(spectrum, bsm)
+        hard = torch.bucketize(largest.detach(), self.table.to(largest.dtype)).clamp_max(IDSF_MAX)
+        idsf = hard.to(largest.dtype)
+        if largest.requires_grad:
+            idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(self.table[0].item()).log2())
+        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
+
+    @full_precision
+    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Scale by scale factors that are given."""
+        check_shape("idsf", idsf, -1, N_BFU_MAX)
+        scaled = spectrum / self.layout.expand(scale_factor(idsf, self.table.to(spectrum.dtype)), bsm)
+        return torch.where(scaled.abs() >= 1, LARGEST_SCALED * scaled.detach().sign(), scaled)
+
+
+def scale_factor(idsf: Tensor, table: Tensor) -> Tensor:
+    """Look scale factors up; their slope is that of 2 ** (idsf / 3 - 21).
+
+    Shape: idsf [*], table [64] -> [*]
+    """
+    value = table[idsf.detach().long()]
+    if not idsf.requires_grad:
+        return value
+    return value * (math.log(2) / 3 * (idsf - idsf.detach()) + 1)

@@ -1,0 +1,78 @@
+"""What every stage shares: its base class, the precision it runs in, and the check of its inputs' shapes."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+_Forward = TypeVar("_Forward", bound=Callable[..., Any])
+
+
+class ShapeError(ValueError):
+    """A tensor has another shape than a stage works on.
+
+    Args:
+        name: of the argument.
+        expected: the shape as the documentation writes it, `[*, F, 512]`.
+        actual: the shape that arrived.
+    """
+
+    def __init__(self, name: str, expected: str, actual: torch.Size) -> None:
+        super().__init__(f"{name} is {list(actual)}, expected {expected}")
+        self.expected = expected
+        self.actual = actual
+
+
+class Stage(nn.Module, ABC):
+    """A stage of the codec: tensors in, tensors out, no state from one call to the next.
+
+    Every role has an abstract class below this one that states shapes, units and rules, and every sibling of a role
+    keeps them. Channels are batch. Tables are buffers in torch's default dtype, cast once from float64.
+    """
+
+    def add_table(self, name: str, values: ArrayLike) -> None:
+        """Register a constant that moves with `.to()` but is not saved."""
+        table = torch.from_numpy(np.ascontiguousarray(values))
+        if table.is_floating_point():
+            table = table.to(torch.get_default_dtype())
+        self.register_buffer(name, table, persistent=False)
+
+
+def full_precision(forward: _Forward) -> _Forward:
+    """Run a forward in float32 or float64 also under autocast: bfloat16 turns 257 into 256.
+
+    Half precision arguments are widened to float32.
+    """
+
+    @functools.wraps(forward)
+    def wrapper(self: Stage, *args: Tensor) -> Any:
+        widened = [
+            a.float() if a is not None and a.dtype in (torch.float16, torch.bfloat16) else a for a in args
+        ]
+        with torch.autocast(widened[0].device.type, enabled=False):
+            return forward(self, *widened)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def check_shape(name: str, tensor: Tensor, *size: int) -> None:
+    """Raise `ShapeError` unless the last dimensions are `size`; -1 stands for any number of frames."""
+    ok = tensor.dim() >= len(size) and all(
+        want in (-1, got) for want, got in zip(size, tensor.shape[tensor.dim() - len(size) :], strict=True)
+    )
+    if not ok:
+        expected = ", ".join("F" if n < 0 else str(n) for n in size)
+        raise ShapeError(name, f"[*, {expected}]", tensor.shape)
+
+
+def check_pcm(pcm: Tensor) -> None:
+    """Raise `ShapeError` unless pcm is [*, 512 F] with at least one frame."""
+    if pcm.dim() < 1 or pcm.shape[-1] == 0 or pcm.shape[-1] % 512:
+        raise ShapeError("pcm", "[*, T], T = 512 F", pcm.shape)

@@ -1,0 +1,165 @@
+"""Transient detection: decides for each band and frame between one long MDCT block and several short ones.
+
+    … ─qmf→ bands ─[ transient ]→ bsm;  bands, bsm ─mdct→ …
+
+A level is taken of every 16 samples of the high-passed band; a frame whose level jumps is split. Source:
+[atracdenc] transient_detector.cpp; [AES-3456] sec. 3 leaves the decision to the encoder.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Final, final
+
+import numpy as np
+import torch
+from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from atrac_modules.ordered_float import log10f, running_sum, sqrt32
+from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.straight_through import hard_forward_soft_backward
+
+BLOCK: Final = 16
+"""Band samples that one level is taken of."""
+RISE: Final = 16.0
+"""dB by which the level must rise for a short block …"""
+FALL: Final = 20.0
+"""… or fall. "dB" are 19 log10(rms) here, as in the reference codec."""
+_HISTORY: Final = 20
+_TAPS: Final = [
+    -8.65163e-18, -0.00851586, -6.74764e-18, 0.0209036, -3.36639e-17,
+    -0.0438162, -1.54175e-17, 0.0931738, -5.52212e-17, -0.313819,
+]  # fmt: skip
+"""First half of the high-pass: tap j belongs to samples j and 21 - j of 22, and sample 10 has 0.5."""
+
+
+class Transient(Stage):
+    """Decides the block size modes.
+
+    Shape:  bands [*, F, 512] -> bsm [*, F, 3]
+    Dtype:  that of bands, whole numbers: 0 long; 2, 2, 3 short
+    Raises: ShapeError: the last dimensions are not [F, 512].
+
+    The level before the first frame counts as 0, as at the start of a recording; since that is no real level, frame 0
+    says little. Frames that are given before the ones that are wanted carry the level on.
+    """
+
+    @abstractmethod
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+
+
+@final
+class ReferenceTransient(Transient):
+    """The reference codec's detector with its filter as one matrix.
+
+    Backward, the step from long to short is a logistic curve of the level change in excess of its threshold:
+    bsm = mode of short blocks x sigmoid(excess / width), where excess is the largest over the frame of rise - 16 dB
+    and fall - 20 dB.
+
+    Args:
+        width: dB over which the logistic curve turns.
+
+    Example:
+        >>> click = torch.zeros(1, 4, 512)
+        >>> click[0, 2, 300] = 1.0
+        >>> ReferenceTransient()(click)[0, :, 2].tolist()
+        [3.0, 0.0, 3.0, 0.0]
+    """
+
+    matrix: Tensor
+    signs: Tensor
+    modes: Tensor
+
+    def __init__(self, width: float = 4.0) -> None:
+        super().__init__()
+        self.width: Final = width
+        self.add_table("matrix", high_pass_matrix())
+        self.add_table("signs", np.where((np.arange(FRAME_SAMPLES) % 2 == 0) & (np.arange(FRAME_SAMPLES) >= 128), -1.0, 1.0))
+        self.add_table("modes", np.array(BSM_SHORT, np.float64))
+
+    @full_precision
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        flipped = bands * self.signs.to(bands.dtype)
+        return torch.stack([self._decide(flipped[..., band]) * mode for band, mode in zip(BANDS, self.modes)], -1)
+
+    def _decide(self, band: Tensor) -> Tensor:
+        """Return 1 for short and 0 for long, [*, F, n] -> [*, F]."""
+        windows = pad(band.flatten(-2), (_HISTORY, 0)).unfold(-1, _HISTORY + BLOCK, BLOCK)
+        power = (windows @ self.matrix.to(band.dtype)).square().mean(-1)
+        hard = (_excess(9.5 * power.log10(), band.shape[-2]) > 0).any(-1).to(band.dtype)
+        if not band.requires_grad:
+            return hard
+        # For the slope only: silence at -190 dB instead of minus infinity keeps every difference finite.
+        excess = _excess(9.5 * power.clamp_min(1e-20).log10(), band.shape[-2]).amax(-1)
+        return hard_forward_soft_backward(hard, torch.sigmoid(excess / self.width))
+
+
+@final
+class BitExactTransient(Transient):
+    """The reference codec's order of float32 operations.
+
+    No gradient. Dtype: float32.
+    """
+
+    taps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", (2 * torch.tensor(_TAPS, dtype=torch.float64)).float(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        bands = bands.float().clone()
+        bands[..., BANDS[1].start :: 2] *= -1
+        return torch.stack([self._decide(bands[..., band]) * mode for band, mode in zip(BANDS, BSM_SHORT)], -1)
+
+    def _decide(self, band: Tensor) -> Tensor:
+        # In the reference codec the sample past the end of a frame always reads as 0.
+        frames = pad(band.flatten(-2), (_HISTORY, 0)).unfold(-1, _HISTORY + band.shape[-1], band.shape[-1])
+        samples = pad(frames, (0, 1))
+        n = band.shape[-1]
+
+        def at(offset: int) -> Tensor:
+            return samples[..., offset : offset + n]
+
+        first, second = at(10).clone(), torch.zeros_like(band)
+        for j in range(0, len(_TAPS), 2):
+            first += (at(j) + at(21 - j)) * self.taps[j]
+            second += (at(j + 1) + at(20 - j)) * self.taps[j + 1]
+        filtered = (first + second) / 2
+        power = running_sum(filtered.square().unflatten(-1, (-1, BLOCK)).flatten(-3, -2)) / BLOCK
+        level = (19.0 * log10f(sqrt32(power)).double()).float()
+        return (_excess(level, band.shape[-2]) > 0).any(-1).float()
+
+
+def high_pass_matrix() -> NDArray[np.float64]:
+    """Return the high-pass as a matrix from 20 past and 16 new samples to 16 filtered ones [36, 16].
+
+    Taps below 1e-16 are left out.
+    """
+    taps = np.zeros(_HISTORY + 1)
+    taps[10] = 0.5
+    for j in range(1, len(_TAPS), 2):
+        taps[[j, 21 - j]] += _TAPS[j]
+    matrix = np.zeros((_HISTORY + BLOCK, BLOCK))
+    for i in range(BLOCK):
+        matrix[i : i + len(taps), i] = taps
+    return matrix
+
+
+def _excess(level: Tensor, frames: int) -> Tensor:
+    """Return how far each level change lies beyond its threshold: [*, F n] -> [*, F, n] in dB.
+
+    Two silent blocks give not a number, which is beyond nothing.
+    """
+    change = level - pad(level, (1, 0))[..., :-1]
+    return torch.maximum(change - RISE, -change - FALL).unflatten(-1, (frames, -1))
