@@ -116,14 +116,15 @@ class ReferenceAllocator(Allocator):
     ) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
-        variance = (idsf - idsf.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
+        index = idsf.double()  # what is wanted often lies just above or below a whole number of bits
+        variance = (index - index.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
         # The square root's slope is infinite at 0, where all BFUs are alike and none should move.
         positive = variance > 0
         deviation = torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
         spread = deviation.clamp_max(_SPREAD_MAX) / _SPREAD_MAX
         short = self.layout.bsm_of_bfu(bsm.detach()) > 0
         fixed = torch.where(short, self.get_buffer("fixed_short"), self.get_buffer("fixed_long"))
-        wanted = spread * (idsf / _IDSF_PER_BIT) + (1 - spread) * fixed.to(idsf.dtype)
+        wanted = spread * (index / _IDSF_PER_BIT) + (1 - spread) * fixed
         scale = torch.ones_like(idsf[..., 0]) if loudness is None else loudness.to(idsf.dtype) / START
         quiet = self.layout.maximum(spectrum.detach(), bsm).square() < self.get_buffer("threshold") * scale[..., None]
         audible = ~quiet | short
@@ -132,7 +133,7 @@ class ReferenceAllocator(Allocator):
         if wanted.requires_grad:
             weight = (audible & carries(n_bfu)) * torch.as_tensor(t.BFU_SIZES, device=idsf.device)
             mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
-            idwl = hard_forward_soft_backward(idwl, torch.where(weight > 0, wanted - mean, 0.0))
+            idwl = hard_forward_soft_backward(idwl, torch.where(weight > 0, wanted - mean, 0.0).to(idsf.dtype))
         return Allocation(n_bfu.to(idsf.dtype), idwl, idsf)
 
 

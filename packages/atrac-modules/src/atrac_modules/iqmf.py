@@ -9,6 +9,7 @@ of it. Source: [AES-3456] sec. 3; order of operations: [atracdenc] qmf.h, atrac1
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Final, final
 
 import numpy as np
@@ -21,10 +22,8 @@ from torch.nn.functional import pad
 from atrac_modules.qmf import HIGH_DELAY, QMF_HISTORY, QMF_TAPS
 from atrac_modules.stage import Stage, check_shape, full_precision
 
-_HALF_HISTORY: Final = QMF_HISTORY // 2
-_QUARTER_HISTORY: Final = _HALF_HISTORY
-_BAND_HISTORY: Final = (40, 40, 80)
-"""Past samples of each band that a hop is computed from: enough for both levels, a multiple of the band's step."""
+HALF_HISTORY: Final = QMF_HISTORY // 2
+"""Past samples of each half band that an output pair depends on."""
 
 
 class Iqmf(Stage):
@@ -35,7 +34,9 @@ class Iqmf(Stage):
     Units:  pcm full scale +-1.0, not clipped
     Raises: ShapeError: the last dimensions are not [F, 512].
 
-    The samples before the first count as zero. Together with a QMF the signal is delayed by 234 samples.
+    The samples before the first count as zero. The high band waits less than the second level takes, because the MDCT
+    delays every band by 32 of its own samples, low and mid thereby by twice the time: QMF, MDCT and their inverses
+    together delay all bands alike, by 266 samples.
     """
 
     @abstractmethod
@@ -45,7 +46,7 @@ class Iqmf(Stage):
 
 @final
 class ReferenceIqmf(Iqmf):
-    """Both levels as one matrix, applied to overlapping windows of the bands.
+    """Each level as one matrix, applied to overlapping windows of the half bands.
 
     Differs: sums in another order than the reference codec.
 
@@ -54,7 +55,7 @@ class ReferenceIqmf(Iqmf):
         torch.Size([2, 1536])
     """
 
-    hop: Final = 128
+    hop: Final = 32
     matrix: Tensor
 
     def __init__(self) -> None:
@@ -65,12 +66,12 @@ class ReferenceIqmf(Iqmf):
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        windows = []
-        for band, history in zip(BANDS, _BAND_HISTORY, strict=True):
-            step = (band.stop - band.start) * self.hop // FRAME_SAMPLES
-            samples = pad(bands[..., band].flatten(-2), (history, 0))
-            windows.append(samples.unfold(-1, history + step, step))
-        return (torch.cat(windows, -1) @ self.matrix.to(bands.dtype)).flatten(-2)
+        return join_bands(bands, self._join)
+
+    def _join(self, lower: Tensor, upper: Tensor) -> Tensor:
+        step = self.hop // 2
+        windows = [pad(x, (HALF_HISTORY, 0)).unfold(-1, HALF_HISTORY + step, step) for x in (lower, upper)]
+        return (torch.cat(windows, -1) @ self.matrix.to(lower.dtype)).flatten(-2)
 
 
 @final
@@ -90,14 +91,11 @@ class BitExactIqmf(Iqmf):
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        low, mid, high = (bands[..., band].flatten(-2).float() for band in BANDS)
-        lower = self._join(low, mid)
-        return self._join(lower, pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
+        return join_bands(bands.float(), self._join)
 
     def _join(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Run one level: two half bands [*, T / 2] -> [*, T]."""
-        even = pad(lower + upper, (_HALF_HISTORY, 0))
-        odd = pad(lower - upper, (_HALF_HISTORY, 0))
+        even = pad(lower + upper, (HALF_HISTORY, 0))
+        odd = pad(lower - upper, (HALF_HISTORY, 0))
         n = lower.shape[-1]
         first = torch.zeros_like(lower)
         second = torch.zeros_like(lower)
@@ -107,24 +105,28 @@ class BitExactIqmf(Iqmf):
         return torch.stack([first, second], -1).flatten(-2)
 
 
-def _level(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Join two half bands [T / 2, columns] to [T, columns], the history before them zero."""
-    merged = np.stack([lower + upper, lower - upper], 1).reshape(-1, lower.shape[1])
-    padded = np.concatenate([np.zeros((QMF_HISTORY, lower.shape[1])), merged])
-    n = len(lower)
-    out = np.zeros_like(merged)
-    for i in range(0, len(QMF_TAPS), 2):
-        out[1::2] += padded[i::2][:n] * QMF_TAPS[i]
-        out[0::2] += padded[i + 1 :: 2][:n] * QMF_TAPS[i + 1]
-    return out
+def join_bands(bands: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Delay the high band and run both levels; `join` is one level, two half bands [*, T / 2] -> [*, T].
+
+    Shape: bands [*, F, 512] -> pcm [*, T]
+    """
+    low, mid, high = (bands[..., band].flatten(-2) for band in BANDS)
+    return join(join(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
 
 
 def synthesis_matrix(hop: int) -> NDArray[np.float64]:
-    """Return both levels as one matrix from past and new band samples to `hop` PCM samples.
+    """Return one level as a matrix from 23 past and hop / 2 new samples of each half band to `hop` joined ones.
 
-    Shape: [160 + hop, hop]; rows low 40 + hop / 4, mid 40 + hop / 4, high 80 + hop / 2
+    With y = lower + upper, lower - upper, alternating: even outputs 2 m are sum_i taps[2 i + 1] y[2 (m + i) - 45],
+    odd ones sum_i taps[2 i] y[2 (m + i) - 46].
+
+    Shape: [46 + hop, hop]; rows lower 23 + hop / 2, upper 23 + hop / 2
     """
-    sizes = [history + hop * n // FRAME_SAMPLES for history, n in zip(_BAND_HISTORY, (128, 128, 256), strict=True)]
-    low, mid, high = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1])
-    delayed = np.concatenate([np.zeros((HIGH_DELAY, high.shape[1])), high])[: len(high)]
-    return _level(_level(low, mid), delayed)[-hop:].T
+    half = len(QMF_TAPS) // 2
+    matrix = np.zeros((QMF_HISTORY + hop, hop))
+    lower, upper = np.split(matrix, 2)
+    for m in range(hop // 2):
+        window = slice(m, m + half)
+        lower[window, 2 * m], upper[window, 2 * m] = QMF_TAPS[1::2], -QMF_TAPS[1::2]
+        lower[window, 2 * m + 1], upper[window, 2 * m + 1] = QMF_TAPS[::2], QMF_TAPS[::2]
+    return matrix

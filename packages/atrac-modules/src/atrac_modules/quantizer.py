@@ -82,8 +82,7 @@ class ReferenceQuantizer(Quantizer):
 
     def _quantize(self, scaled: Tensor, index: Tensor, levels: Tensor, bsm: Tensor) -> Tensor:
         rounded = self.rounding(scaled * levels)
-        rounded = torch.minimum(torch.maximum(rounded, -levels), levels)
-        return rounded * self.layout.expand(index > 0, bsm)
+        return rounded.clamp(-levels, levels) * self.layout.expand(index > 0, bsm)
 
     def _gain(self, scaled: Tensor, y: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
         """Return the slope of the reconstruction along the word length. Shape: [*, F, 512]."""

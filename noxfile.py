@@ -1,0 +1,145 @@
+"""One session per question: `nox -l` lists them, `nox -s NAME` asks."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = list(WORKSPACE["tool"]["house"]["packages"])
+"""Lowest floor first, so that every package comes after those it needs."""
+
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = True
+
+
+_built: list[str] = []
+"""Sessions that have built dist/ in this run."""
+
+
+def group(*names: str) -> list[str]:
+    return [requirement for name in names for requirement in WORKSPACE["dependency-groups"][name]]
+
+
+def install(session: nox.Session, *requirements: str, python: str | None = None) -> None:
+    """Install all packages of this tree, editable and in one call so that siblings come from here, and more."""
+    editable = [part for package in PACKAGES for part in ("-e", f"packages/{package}")]
+    arguments = ["-c", "constraints.txt", *editable, *requirements]
+    if python is None:
+        session.install(*arguments)
+    else:
+        session.run(python, "-m", "pip", "install", *arguments, external=True)
+
+
+def wheels(session: nox.Session) -> None:
+    """Build every package into dist/, with nothing older beside it."""
+    session.install("-c", "constraints.txt", "hatch")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for package in PACKAGES:
+        with session.chdir(ROOT / "packages" / package):
+            session.run("hatch", "version")
+            session.run("hatch", "build", str(ROOT / "dist"))
+    _built.append(session.name)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Encode a built-in sound, or the FILE after --, decode it, and show what became of it."""
+    install(session, *group("apps"))
+    session.run("python", "apps/demo.py", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make .venv with everything editable, for work on the project."""
+    python = ROOT / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    if not python.exists():
+        session.run(sys.executable, "-m", "venv", str(ROOT / ".venv"), external=True)
+    install(session, *group("test", "outside-decoder", "apps", "lint", "types"), python=str(python))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, or those of the PACKAGE after --."""
+    names = [argument for argument in session.posargs if argument in PACKAGES]
+    rest = [argument for argument in session.posargs if argument not in PACKAGES]
+    install(session, *group("test", "outside-decoder", "apps"))
+    folders = [f"packages/{name}/tests" for name in names] or ["packages", "tests"]
+    session.run("pytest", *folders, "--ignore-glob=*/benchmarks/*", *rest)
+
+
+@nox.session
+def bitexact(session: nox.Session) -> None:
+    """Hold the bit-exact chain against the golden vectors, FFmpeg, and pytrac where it can be imported."""
+    install(session, *group("test", "outside-decoder"))
+    session.run("pytest", "tests/bitexact", "-v", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and source distribution of every package into dist/."""
+    wheels(session)
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def alone(session: nox.Session, package: str) -> None:
+    """Test each wheel in its own environment, with what it declares and nothing else."""
+    if not _built:
+        wheels(session)
+    needs = WORKSPACE["tool"]["house"]["packages"][package]["needs"]
+    found = [next((ROOT / "dist").glob(f"{name.replace('-', '_')}-*.whl")) for name in (*needs, package)]
+    scratch = Path(session.create_tmp()) / package
+    session.run("python", "-m", "venv", "--clear", str(scratch))
+    python = str(scratch / "bin" / "python")
+    session.run(
+        python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *map(str, found), external=True
+    )
+    session.run(python, "tools/check_wheel.py", package, external=True)
+    session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *group("test"), external=True)
+
+    outside = scratch / "outside"
+    shutil.copytree(ROOT / "packages" / package / "tests", outside / "tests")
+    shutil.copy(ROOT / "packages" / package / "README.md", outside)
+    with session.chdir(outside):
+        config = str(ROOT / "pyproject.toml")
+        session.run(python, "-m", "pytest", "-c", config, "--rootdir", ".", "tests", external=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed, each thing against a peer in the same run."""
+    install(session, *group("test", "outside-decoder"))
+    files = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("packages/*/benchmarks/bench_*.py"))
+    session.run("pytest", "--benchmark-only", "--benchmark-group-by=group", *files, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting, and that imports go down the house's floors only."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("python", "tools/check_house.py")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of all packages."""
+    install(session, *group("types", "apps"))
+    modules = [f"packages/{package}/src/{package.replace('-', '_')}" for package in PACKAGES]
+    session.run("mypy", *modules)
+    session.run("mypy", "apps", "tools")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the packages' documentation as web pages into site/."""
+    install(session, "pdoc>=15")
+    modules = [package.replace("-", "_") for package in PACKAGES]
+    session.run("pdoc", "--docformat", "google", "-o", "site", *modules)

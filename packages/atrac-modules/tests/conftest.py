@@ -1,0 +1,94 @@
+"""Golden vectors, signals, and the part of the contract that every stage of every role keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from atrac_modules import ShapeError, Stage
+from torch import Tensor
+
+GOLDEN = Path(__file__).parent / "golden" / "stages.npz"
+BSM_SHORT = torch.tensor([2.0, 2.0, 3.0])
+
+
+@pytest.fixture(scope="session", params=["voice_mono", "music_stereo"])
+def golden(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """The reference codec's values for one signal, channels first, as tensors."""
+    with np.load(GOLDEN) as file:
+        prefix = request.param + "."
+        values = {k.removeprefix(prefix): torch.from_numpy(file[k]) for k in file.files if k.startswith(prefix)}
+    values["pcm"] = values["pcm"].float() / 32768
+    mask = values["window_mask"].long()
+    values["bsm"] = torch.stack([(mask >> band & 1) * BSM_SHORT[band] for band in range(3)], -1)
+    values["idsf"] = values["scale_factor_idx"].float()
+    values["idwl"] = (values["word_length"].float() - 1).clamp_min(0)
+    return SimpleNamespace(**values)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded source of randomness."""
+    return torch.Generator().manual_seed(20261122)
+
+
+@pytest.fixture
+def random_bsm(generator: torch.Generator) -> Callable[..., Tensor]:
+    """Draw block size modes of a given leading shape."""
+
+    def draw(*leading: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return (torch.randint(2, (*leading, 3), generator=generator) * BSM_SHORT).to(dtype)
+
+    return draw
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Build stages with float64 tables."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def parts(result: Any) -> list[Tensor]:
+    """Return the tensors of a stage's result."""
+    return [getattr(result, f.name) for f in fields(result)] if is_dataclass(result) else [result]
+
+
+@pytest.fixture
+def keeps_contract() -> Callable[..., None]:
+    """Check what every stage of every role promises; the test of each role adds what its role promises."""
+
+    def check(stage: Stage, inputs: tuple[Tensor, ...], sizes: tuple[tuple[int, ...], ...]) -> None:
+        """Run `stage` on `inputs` [3, F, …] and expect outputs of `sizes` after the leading dimension."""
+        results = parts(stage(*inputs))
+        assert [tuple(r.shape[1:]) for r in results] == list(sizes)
+        assert all(r.dtype == torch.float32 for r in results)
+        assert all(torch.isfinite(r).all() for r in results)
+
+        close = {"rtol": 0, "atol": 2e-6 * max(1.0, max(r.abs().max().item() for r in results))}
+        for one in range(3):  # channels are batch, and nothing is remembered
+            for got, want in zip(parts(stage(*(x[one] for x in inputs))), results, strict=True):
+                torch.testing.assert_close(got, want[one], **close)
+        split = parts(stage(*(x[:2].reshape(2, 1, *x.shape[1:]) for x in inputs)))
+        for got, want in zip(split, results, strict=True):
+            torch.testing.assert_close(got[:, 0], want[:2], **close)
+
+        with torch.autocast("cpu", torch.bfloat16):
+            for got, want in zip(parts(stage(*inputs)), results, strict=True):
+                torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+        for k, x in enumerate(inputs):
+            with pytest.raises(ShapeError) as caught:
+                stage(*(y[..., :-1] if j == k else y for j, y in enumerate(inputs)))
+            assert list(caught.value.actual) == [*x.shape[:-1], x.shape[-1] - 1]
+            assert caught.value.expected in str(caught.value)
+        assert not stage.state_dict() or any(p.requires_grad for p in stage.parameters())
+
+    return check

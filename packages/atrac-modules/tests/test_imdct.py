@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from atrac_modules import BitExactImdct, Imdct, ReferenceImdct
+
+STAGES = [ReferenceImdct, BitExactImdct]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_imdct_keeps_the_contract(stage: type[Imdct], keeps_contract, random_bsm, generator):
+    keeps_contract(stage(), (torch.rand(3, 6, 512, generator=generator), random_bsm(3, 6)), ((6, 512),))
+
+
+def test_bit_exact_imdct_equals_golden(golden):
+    assert torch.equal(BitExactImdct()(golden.dec_spectrum, golden.bsm), golden.dec_qmf)
+
+
+def test_reference_imdct_is_within_5e_7_of_golden(golden):
+    torch.testing.assert_close(
+        ReferenceImdct()(golden.dec_spectrum, golden.bsm), golden.dec_qmf, rtol=0, atol=5e-7
+    )
+
+
+@pytest.mark.parametrize("modes", [(0, 0, 0), (2, 2, 3), (0, 2, 0)])
+def test_siblings_agree_to_float32(modes, generator):
+    spectrum = torch.rand(2, 5, 512, generator=generator) - 0.5
+    bsm = torch.tensor(modes, dtype=torch.float32).expand(2, 5, 3)
+    torch.testing.assert_close(
+        ReferenceImdct()(spectrum, bsm), BitExactImdct()(spectrum, bsm), rtol=0, atol=2e-5
+    )
+
+
+def test_imdct_passes_gradcheck(in_float64, generator):
+    spectrum = torch.rand(1, 512, generator=generator, dtype=torch.float64, requires_grad=True)
+    bsm = torch.tensor([[0.0, 2.0, 3.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: ReferenceImdct()(x, bsm)[0, ::31], spectrum)
+
+
+def test_slope_of_the_block_mode_is_the_difference_of_the_transforms(in_float64, generator):
+    spectrum = torch.rand(2, 512, generator=generator, dtype=torch.float64)
+    bsm = torch.tensor([[0.0, 2.0, 0.0], [2.0, 0.0, 3.0]]).requires_grad_()
+    long, short = (ReferenceImdct()(spectrum, m.expand(2, 3)) for m in (torch.zeros(3), torch.tensor([2.0, 2.0, 3.0])))
+    (slope,) = torch.autograd.grad(ReferenceImdct()(spectrum, bsm)[1, :128].sum(), bsm)
+    # The last frame's low band: its own block, and what the block before leaves in the overlap.
+    own, overlap = long - short, slope[0, 0]
+    assert torch.isfinite(slope).all()
+    assert slope[1, 0].item() != 0
+    assert own[1, :128].abs().sum() > 0
+    assert overlap.abs() > 0

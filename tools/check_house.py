@@ -1,0 +1,98 @@
+"""Hold the tree to the house in pyproject.toml: who imports whom, what is declared, which stage has which contract.
+
+    python tools/check_house.py
+
+Reads source as text; nothing is imported or run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+CONTRACTS = "packages/atrac-modules/tests/test_{}.py"
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and top-level name of every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield node.lineno, "."
+            elif node.module:
+                yield node.lineno, node.module.split(".")[0]
+
+
+def declared(package: Path) -> set[str]:
+    """Return the module names of a package's dependencies and extras."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirements in lists for requirement in requirements}  # type: ignore[index]
+    return {name.lower().replace("-", "_") for name in names}
+
+
+def check_imports(packages: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the imports."""
+    modules = {name.replace("-", "_"): name for name in packages}
+    for name, row in packages.items():
+        for need in row["needs"]:
+            if packages[need]["floor"] >= row["floor"]:
+                yield f"pyproject.toml: {name} (floor {row['floor']}) needs {need} (floor {packages[need]['floor']})"
+        folder = ROOT / "packages" / name
+        allowed = declared(folder)
+        if siblings := allowed & set(modules):
+            missing = siblings ^ {need.replace("-", "_") for need in row["needs"]}
+            if missing:
+                yield f"packages/{name}/pyproject.toml: the house and the dependencies differ by {sorted(missing)}"
+        for path in sorted((folder / "src").rglob("*.py")):
+            for line, module in imported(path):
+                own = modules.get(module) == name
+                if module == ".":
+                    yield f"{path.relative_to(ROOT)}:{line}: relative import"
+                elif not own and module not in sys.stdlib_module_names and module not in allowed:
+                    yield f"{path.relative_to(ROOT)}:{line}: imports {module}, which {name} does not declare"
+
+
+def check_roles(roles: dict[str, str]) -> Iterator[str]:
+    """Yield what is wrong with the stages: each role its file, its abstract class, its siblings, its contract."""
+    for role, abstract in roles.items():
+        path = ROOT / f"packages/atrac-modules/src/atrac_modules/{role}.py"
+        classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+        siblings = {
+            c.name for c in classes if any(isinstance(b, ast.Name) and b.id == abstract for b in c.bases)
+        }
+        where = path.relative_to(ROOT)
+        if abstract not in {c.name for c in classes}:
+            yield f"{where}: no class {abstract}"
+        if f"Reference{abstract}" not in siblings:
+            yield f"{where}: no class Reference{abstract}({abstract})"
+        contract = ROOT / CONTRACTS.format(role)
+        if not contract.exists():
+            yield f"{contract.relative_to(ROOT)}: missing"
+            continue
+        for name in sorted(siblings):
+            if not re.search(rf"\b{name}\b", contract.read_text()):
+                yield f"{contract.relative_to(ROOT)}: {name} has not joined the contract"
+
+
+def main() -> int:
+    """Print everything wrong; return 1 if there is something."""
+    house = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["house"]
+    wrong = [*check_imports(house["packages"]), *check_roles(house["roles"])]
+    print(
+        "\n".join(wrong)
+        or f"{len(house['packages'])} packages and {len(house['roles'])} roles as in pyproject.toml"
+    )
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
