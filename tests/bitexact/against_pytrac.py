@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,12 +49,17 @@ def compare(
         ours = unpack_units(units)
         carried = np.arange(52) < np.minimum(ours.n_bfu, truth.n_bfu)[..., None]
         filled = has_bits(ours) | has_bits(truth)
+        same = per_value(ours.idwl == truth.idwl, truth.bsm) & filled
+        off = np.abs(ours.quantized - truth.quantized)
         for name, equal in {
             "units": (units == truth_units).all(-1),
             "block modes": (ours.bsm == truth.bsm).all(-1),
             "idsf": (ours.idsf == truth.idsf)[carried],
             "idwl": (ours.idwl == truth.idwl)[carried],
-            "quantized": (ours.quantized == truth.quantized)[filled],
+            "quantized": (off == 0)[filled],
+            "quantized, word lengths equal": (off == 0)[same],
+            "quantized, word lengths equal and up to 10 bits": (off == 0)[same & (per_value(truth.idwl, truth.bsm) < 10)],
+            "quantized within 1, word lengths equal": (off <= 1)[same],
         }.items():
             counts[f"{preset}: {name}"] = int(equal.sum()), equal.size
     batch = from_units(truth_units)
@@ -72,12 +78,15 @@ def compare(
     return counts
 
 
+def per_value(per_bfu: NDArray[Any], bsm: NDArray[np.integer]) -> NDArray[Any]:
+    """Give each coefficient, in spectrum order, the value of its BFU."""
+    expanded: NDArray[Any] = BfuLayout().expand(torch.from_numpy(per_bfu), torch.from_numpy(bsm)).numpy()
+    return expanded
+
+
 def has_bits(fields: UnitArrays) -> NDArray[np.bool_]:
     """Tell which coefficients have bits, in spectrum order."""
-    expanded: NDArray[np.bool_] = (
-        BfuLayout().expand(torch.from_numpy(fields.idwl > 0), torch.from_numpy(fields.bsm)).numpy()
-    )
-    return expanded
+    return per_value(fields.idwl > 0, fields.bsm)
 
 
 def main() -> None:

@@ -325,7 +325,7 @@ def test_the_first_of_several_units_with_the_same_damage_is_named(kind: str) -> 
     assert str(caught.value) == f"{message} (sound unit [1, 1])"
 
 
-@pytest.mark.xfail(strict=True, reason="fields are checked one after the other over all units")
+@pytest.mark.xfail(strict=True, reason="fields are checked one after the other over all units", raises=AssertionError)
 def test_the_first_of_several_damaged_units_is_named() -> None:
     data = np.zeros((2, 212), np.uint8)
     DAMAGE["idwl"][0](data[0])

@@ -209,7 +209,7 @@ def test_module_runs_as_a_command_without_traceback(files: dict[str, str]) -> No
     assert result.stderr == f"{files['foreign']}: {MESSAGES['foreign']}\n"
 
 
-@pytest.mark.xfail(strict=True, reason="print meets a title that the terminal's encoding lacks")
+@pytest.mark.xfail(strict=True, reason="print meets a title that the terminal's encoding lacks", raises=AssertionError)
 def test_title_that_the_terminal_cannot_show_is_no_traceback(files: dict[str, str]) -> None:
     result = run_module("info", files["good"], encoding="ascii")
     assert "Traceback" not in result.stderr

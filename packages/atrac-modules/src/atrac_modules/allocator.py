@@ -100,7 +100,7 @@ class ReferenceAllocator(Allocator):
     Example:
         >>> allocation = ReferenceAllocator()(torch.rand(1, 512), torch.full((1, 52), 60.0), torch.zeros(1, 3))
         >>> allocation.n_bfu, allocation.idwl[0, :4]
-        (tensor([52.]), tensor([3., 3., 3., 2.]))
+        (tensor([40.]), tensor([4., 4., 4., 3.]))
     """
 
     def __init__(self) -> None:
