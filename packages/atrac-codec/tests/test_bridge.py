@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from atrac_bitstream import AeaReader, AtracError, SoundUnitError
+from atrac_codec import from_aea, from_units, to_aea, to_units
+from atrac_modules import FrameBatch
+
+
+def test_golden_units_go_through_tensors_unchanged(golden):
+    batch = from_units(golden.units)
+    assert all(f.dtype == torch.float32 for f in batch)
+    assert np.array_equal(to_units(batch), golden.units)
+    as_integers = batch.map(lambda f: f.to(torch.int32))
+    assert np.array_equal(to_units(as_integers), golden.units)
+
+
+def test_golden_units_go_through_a_file_unchanged(golden, tmp_path):
+    batch = from_units(golden.units).map(lambda f: f.transpose(0, 1))
+    path = tmp_path / "x.aea"
+    path.write_bytes(to_aea(batch, samples=123, title="golden"))
+    with AeaReader(path) as reader:
+        assert (reader.header.title, reader.header.samples) == ("golden", 123)
+        assert np.array_equal(reader.read(), golden.units)
+    again, samples = from_aea(path.read_bytes())
+    assert samples == 123
+    assert all(torch.equal(a, b) for a, b in zip(again, batch, strict=True))
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
+def test_what_is_no_whole_number_is_refused_with_its_place(value: float, golden):
+    batch = from_units(golden.units)
+    batch.idsf[3, 0, 7] = value
+    with pytest.raises(SoundUnitError, match=rf"idsf\[3, 0, 7\] = {value}, allowed whole numbers"):
+        to_units(batch)
+
+
+def test_what_does_not_fit_its_field_is_refused_with_its_place(golden):
+    batch = from_units(golden.units)
+    batch.idwl[2, 0, 0] = 16
+    with pytest.raises(SoundUnitError, match=r"idwl\[0\] = 16, allowed 0..15 \(sound unit \[2, 0\]\)"):
+        to_units(batch)
+
+
+def test_damage_is_named_by_its_place_in_the_recording(golden):
+    units = golden.units.copy()
+    units[4, 0, 0] = 0xFF
+    with pytest.raises(SoundUnitError, match=r"sound unit \[104, 0\]"):
+        from_units(units, first=100)
+
+
+def test_foreign_bytes_are_an_atrac_error():
+    with pytest.raises(AtracError):
+        from_aea(b"RIFF" + bytes(3000))
+
+
+def test_gradients_do_not_hinder():
+    sizes = ((1, 3), (1,), (1, 52), (1, 52), (1, 512))
+    batch = FrameBatch(*(torch.zeros(size, requires_grad=True) for size in sizes))
+    batch = FrameBatch(batch.bsm, torch.full((1,), 20.0), *list(batch)[2:])
+    assert to_units(batch).shape == (1, 212)

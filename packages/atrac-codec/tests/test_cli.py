@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from atrac_bitstream import read_info
+from atrac_codec.cli import main
+
+
+class Pipe:
+    """Standard input or output with bytes behind it."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.buffer = io.BytesIO(data)
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, text: str) -> int:
+        return self.buffer.write(text.encode())
+
+    def flush(self) -> None:
+        pass
+
+
+def test_encode_and_decode_beside_the_input(wav, tmp_path):
+    source = wav(20_000)
+    assert main(["encode", str(source)]) == 0
+    assert read_info(tmp_path / "in.aea").samples == 20_000
+    source.unlink()
+    assert main(["decode", str(tmp_path / "in.aea")]) == 0
+    assert soundfile.info(tmp_path / "in.wav").frames == 20_000
+    assert soundfile.info(tmp_path / "in.wav").subtype == "PCM_16"
+
+
+def test_folders_keep_their_structure(wav, tmp_path):
+    wav(3000, name="album/one.wav")
+    wav(3000, 1, name="album/disc 2/two.flac")
+    (tmp_path / "album/cover.txt").write_text("no audio")
+    assert main(["encode", str(tmp_path / "album"), "-o", str(tmp_path / "out")]) == 0
+    made = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.aea")}
+    assert made == {"one.aea", "disc 2/two.aea"}
+    assert main(["decode", str(tmp_path / "out"), "-o", str(tmp_path / "back")]) == 0
+    assert soundfile.info(tmp_path / "back/disc 2/two.wav").channels == 1
+
+
+def test_existing_files_are_kept_unless_forced(wav, tmp_path, capsys):
+    source, target = wav(3000), tmp_path / "x.aea"
+    target.write_bytes(b"precious")
+    assert main(["encode", str(source), "-o", str(target)]) == 1
+    assert target.read_bytes() == b"precious"
+    assert "exists; --force replaces it" in capsys.readouterr().err
+    assert main(["encode", str(source), "-o", str(target), "--force"]) == 0
+    assert read_info(target).samples == 3000
+
+
+def test_two_inputs_never_share_an_output(wav, tmp_path, capsys):
+    wav(3000, name="a/x.wav")
+    wav(3000, name="b/x.wav")
+    inputs = [str(tmp_path / "a/x.wav"), str(tmp_path / "b/x.wav")]
+    assert main(["encode", *inputs, "-o", str(tmp_path / "out"), "--force"]) == 1
+    assert "was just made from another input" in capsys.readouterr().err
+
+
+def test_one_bad_file_does_not_stop_the_others(wav, tmp_path, capsys):
+    (tmp_path / "bad.wav").write_bytes(b"nothing")
+    good = wav(3000)
+    assert main(["encode", str(tmp_path / "bad.wav"), str(good), "-o", str(tmp_path / "out")]) == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["in.aea"]
+    error = capsys.readouterr().err
+    assert "bad.wav" in error
+    assert "Traceback" not in error
+
+
+def test_presets_titles_and_tags(wav, tmp_path):
+    source = str(wav(3000))
+    command = ["encode", source, "-o", str(tmp_path / "x.aea"), "--preset", "bitexact", "--title", "Étude"]
+    assert main([*command, "--no-length-tag"]) == 0
+    info = read_info(tmp_path / "x.aea")
+    assert (info.title, info.samples) == ("Étude", None)
+    command = ["decode", str(tmp_path / "x.aea"), "-o", str(tmp_path / "x.flac"), "--decoder", "bitexact"]
+    assert main([*command, "--samples", "24"]) == 0
+    assert soundfile.info(tmp_path / "x.flac").subtype == "PCM_24"
+
+
+def test_a_pipe_gives_what_a_file_gives(wav, tmp_path, monkeypatch):
+    source = wav(20_000)
+    assert main(["encode", str(source), "-o", str(tmp_path / "x.aea"), "--title", "t"]) == 0
+    monkeypatch.setattr(sys, "stdin", Pipe(source.read_bytes()))
+    monkeypatch.setattr(sys, "stdout", out := Pipe())
+    assert main(["encode", "-", "--title", "t"]) == 0
+    assert out.buffer.getvalue() == (tmp_path / "x.aea").read_bytes()
+
+    assert main(["decode", str(tmp_path / "x.aea"), "-o", str(tmp_path / "x.wav")]) == 0
+    monkeypatch.setattr(sys, "stdin", Pipe(out.buffer.getvalue()))
+    monkeypatch.setattr(sys, "stdout", out := Pipe())
+    assert main(["decode", "-"]) == 0
+    assert out.buffer.getvalue() == (tmp_path / "x.wav").read_bytes()
+
+
+def test_info_prints_a_table_or_json(wav, tmp_path, capsys):
+    main(["encode", str(wav(3000))])
+    assert main(["info", str(tmp_path)]) == 0
+    assert "3000" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "in.aea"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["samples"], facts["channels"], facts["title"]) == (3000, 2, "in")
+    (tmp_path / "bad.aea").write_bytes(b"bad")
+    assert main(["info", str(tmp_path / "bad.aea")]) == 1
+    assert "a header has 2048" in capsys.readouterr().err
+
+
+def test_compare_decodes_an_aea(wav, tmp_path, capsys):
+    source = wav(20_000)
+    main(["encode", str(source)])
+    assert main(["compare", str(source), str(tmp_path / "in.aea"), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["lag (samples)"] == 0
+    assert scores["decoded samples"] == 20_000
+    assert scores["SNR (dB)"] > 15
+    assert main(["compare", str(source), str(tmp_path / "missing.wav")]) == 1
+
+
+def test_overload_is_one_warning_and_no_error(tmp_path, capsys):
+    soundfile.write(tmp_path / "x.wav", np.full((5000, 1), 2.0), 44100, "FLOAT")
+    assert main(["encode", str(tmp_path / "x.wav")]) == 0
+    assert "5000 samples over full scale, the largest 2.000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["encode"], ["encode", "x.wav", "--preset", "best"], ["nonsense"], []])
+def test_a_wrong_command_line_is_exit_code_2(argv: list[str], capsys):
+    assert main(argv) == 2
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["encode", "--help"], ["decode", "--help"], ["compare", "--help"]])
+def test_help_is_there(argv: list[str], capsys):
+    assert main(argv) == 0
+    assert "atrac1" in capsys.readouterr().out
+
+
+def test_missing_input_is_named(tmp_path: Path, capsys):
+    assert main(["encode", str(tmp_path / "missing.wav")]) == 1
+    assert "missing.wav" in capsys.readouterr().err
