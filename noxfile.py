@@ -97,9 +97,7 @@ def alone(session: nox.Session, package: str) -> None:
     scratch = Path(session.create_tmp()) / package
     session.run("python", "-m", "venv", "--clear", str(scratch))
     python = str(scratch / "bin" / "python")
-    session.run(
-        python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *map(str, found), external=True
-    )
+    session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *map(str, found), external=True)
     session.run(python, "tools/check_wheel.py", package, external=True)
     session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *group("test"), external=True)
 

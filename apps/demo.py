@@ -16,6 +16,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
 from atrac_bitstream import CODEC_DELAY, unpack_units
 from atrac_bitstream.aea import AeaReader
 from atrac_bitstream.tables import SAMPLE_RATE, WORD_LENGTHS
@@ -23,9 +27,6 @@ from atrac_codec import DEFAULT, build_decoder, build_encoder, decode_file, enco
 from atrac_codec.compare import compare
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import render
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 BASELINE = "bitexact"
 

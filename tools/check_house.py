@@ -66,9 +66,7 @@ def check_roles(roles: dict[str, str]) -> Iterator[str]:
     for role, abstract in roles.items():
         path = ROOT / f"packages/atrac-modules/src/atrac_modules/{role}.py"
         classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-        siblings = {
-            c.name for c in classes if any(isinstance(b, ast.Name) and b.id == abstract for b in c.bases)
-        }
+        siblings = {c.name for c in classes if any(isinstance(b, ast.Name) and b.id == abstract for b in c.bases)}
         where = path.relative_to(ROOT)
         if abstract not in {c.name for c in classes}:
             yield f"{where}: no class {abstract}"
@@ -87,10 +85,7 @@ def main() -> int:
     """Print everything wrong; return 1 if there is something."""
     house = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["house"]
     wrong = [*check_imports(house["packages"]), *check_roles(house["roles"])]
-    print(
-        "\n".join(wrong)
-        or f"{len(house['packages'])} packages and {len(house['roles'])} roles as in pyproject.toml"
-    )
+    print("\n".join(wrong) or f"{len(house['packages'])} packages and {len(house['roles'])} roles as in pyproject.toml")
     return bool(wrong)
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from atrac_bitstream import UnitArrays, frames_for, unpack_units
 from atrac_codec import NNEncoder, build_decoder, build_encoder, from_units, read_audio, to_aea, to_units
 from atrac_codec.audio import SUFFIXES
 from atrac_codec.outside import ffmpeg_decode, load_pytrac, pytrac_decode, pytrac_encode
 from atrac_modules import BfuLayout
-from numpy.typing import NDArray
 
 
 def encoders() -> dict[str, tuple[NNEncoder, torch.dtype]]:
@@ -36,9 +37,7 @@ def encoders() -> dict[str, tuple[NNEncoder, torch.dtype]]:
     }
 
 
-def compare(
-    pcm: NDArray[np.float32], chains: dict[str, tuple[NNEncoder, torch.dtype]]
-) -> dict[str, tuple[int, int]]:
+def compare(pcm: NDArray[np.float32], chains: dict[str, tuple[NNEncoder, torch.dtype]]) -> dict[str, tuple[int, int]]:
     """Count for one recording [C, 512 F] what is equal, and out of how many."""
     truth_units = pytrac_encode(pcm)
     truth = unpack_units(truth_units)
@@ -58,7 +57,9 @@ def compare(
             "idwl": (ours.idwl == truth.idwl)[carried],
             "quantized": (off == 0)[filled],
             "quantized, word lengths equal": (off == 0)[same],
-            "quantized, word lengths equal and up to 10 bits": (off == 0)[same & (per_value(truth.idwl, truth.bsm) < 10)],
+            "quantized, word lengths equal and up to 10 bits": (off == 0)[
+                same & (per_value(truth.idwl, truth.bsm) < 10)
+            ],
             "quantized within 1, word lengths equal": (off <= 1)[same],
         }.items():
             counts[f"{preset}: {name}"] = int(equal.sum()), equal.size
@@ -91,9 +92,7 @@ def has_bits(fields: UnitArrays) -> NDArray[np.bool_]:
 
 def main() -> None:
     """Compare every recording of a folder; print rows and totals."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path, help="write the totals here")
     args = parser.parse_args()
@@ -113,9 +112,7 @@ def main() -> None:
     for name in equal:
         print(f"{name:52} {equal[name]:>11} / {total[name]:<11} {100 * equal[name] / total[name]:.4f} %")
     if args.json:
-        args.json.write_text(
-            json.dumps({name: [equal[name], total[name]] for name in equal}, indent=1) + "\n"
-        )
+        args.json.write_text(json.dumps({name: [equal[name], total[name]] for name in equal}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
 from atrac_bitstream.tables import BANDS, BFU_BANDS, BFU_OFFSETS, BFU_SIZES, BFU_STARTS_SHORT
 from atrac_bitstream.tables import SAMPLE_RATE as RATE
 from atrac_codec import from_units, to_aea
 from atrac_codec.outside import ffmpeg_decode, load_pytrac
-from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 FLOAT_FRAMES = 12
 PCM_FRAMES = 48

@@ -8,9 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from atrac_bitstream import SoundUnit, pack_units, unpack_units
 from atrac_bitstream.tables import BFU_AMOUNTS, WORD_LENGTHS
-from atrac_codec import StreamDecoder, StreamEncoder, build_decoder, build_encoder, from_units, to_aea, to_units
+from atrac_codec import (
+    StreamDecoder,
+    StreamEncoder,
+    build_decoder,
+    build_encoder,
+    from_units,
+    to_aea,
+    to_units,
+)
 from atrac_codec.outside import ffmpeg_decode
 
 GOLDEN = Path(__file__).parent / "golden"

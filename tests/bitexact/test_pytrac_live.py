@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_codec import build_decoder, build_encoder, from_units, to_units
 from atrac_codec.outside import load_pytrac, pytrac_decode, pytrac_encode
 from atrac_data import NAMES, render

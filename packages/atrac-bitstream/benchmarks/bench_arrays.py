@@ -38,9 +38,7 @@ def test_pack_units(benchmark: Any, units: NDArray[np.uint8]) -> None:
     assert (packed == units).all()
 
 
-@pytest.mark.benchmark(
-    group="64 frames of stereo, one sound unit at a time", warmup=True, warmup_iterations=1
-)
+@pytest.mark.benchmark(group="64 frames of stereo, one sound unit at a time", warmup=True, warmup_iterations=1)
 @pytest.mark.parametrize("direction", ["unpack", "pack"])
 def test_one_by_one(benchmark: Any, direction: str, units: NDArray[np.uint8]) -> None:
     data = [unit.tobytes() for unit in units[:ONE_BY_ONE].reshape(-1, 212)]

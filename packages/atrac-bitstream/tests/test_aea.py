@@ -243,9 +243,7 @@ def test_what_is_no_aea_file_is_refused(changes: dict[int, bytes], message: str)
 # Reader -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(
-    params=["path", "text path", "BytesIO", "raw file", "trickle 1", "trickle 211", "trickle 5000"]
-)
+@pytest.fixture(params=["path", "text path", "BytesIO", "raw file", "trickle 1", "trickle 211", "trickle 5000"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, aea_bytes: bytes) -> Iterator[Any]:
     """Give something to read from, of each kind."""
     path = tmp_path / "golden.aea"
@@ -372,10 +370,7 @@ def test_mono_file_that_ends_in_a_frame_names_it(rest: int) -> None:
     assert reader.read(1).shape == (1, 1, 212)
     with pytest.raises(TruncatedError) as caught:
         reader.read()
-    assert (
-        str(caught.value)
-        == f"the file ends in frame 2, after {rest} of 212 bytes (1 sound units of 212 bytes)"
-    )
+    assert str(caught.value) == f"the file ends in frame 2, after {rest} of 212 bytes (1 sound units of 212 bytes)"
 
 
 @pytest.mark.parametrize("most", [1 << 30, 700])
@@ -423,9 +418,7 @@ def test_a_file_that_fails_after_its_header_gives_an_os_error(
     data=st.binary(max_size=600),
     size=st.integers(0, 2048 + 3 * 212),
 )
-def test_any_bytes_give_facts_or_an_error_of_ours(
-    start: bytes, channels: int, data: bytes, size: int
-) -> None:
+def test_any_bytes_give_facts_or_an_error_of_ours(start: bytes, channels: int, data: bytes, size: int) -> None:
     raw = bytearray((start + data * 2).ljust(2048, b"\0") + data)
     raw[264] = channels
     with contextlib.suppress(AtracError):
@@ -705,9 +698,7 @@ def test_nothing_is_left_by_a_full_disk(
         assert path.read_bytes() == b"old"
 
 
-def test_full_disk_has_room_for_what_fits(
-    place: Path, stereo: Units, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_has_room_for_what_fits(place: Path, stereo: Units, monkeypatch: pytest.MonkeyPatch) -> None:
     # The test above would be worthless if its disk refused everything.
     monkeypatch.setattr(FullDisk, "room", 2048 + stereo.size)
     raw = FullDisk(place / "file", "w")
@@ -717,9 +708,7 @@ def test_full_disk_has_room_for_what_fits(
 
 
 @pytest.mark.parametrize("room", [0, 1, 2047, 2048, 4000])
-def test_nothing_temporary_is_left_by_a_file_object_that_fails(
-    room: int, temporary: Path, stereo: Units
-) -> None:
+def test_nothing_temporary_is_left_by_a_file_object_that_fails(room: int, temporary: Path, stereo: Units) -> None:
     class Full(io.BytesIO):
         def write(self, data: Any) -> int:
             if len(self.getvalue()) + len(data) > room:

@@ -26,9 +26,7 @@ from atrac_bitstream import (
 from atrac_bitstream.__main__ import main
 
 Golden = tuple[NDArray[np.uint8], UnitArrays]
-SIZES = np.array(
-    [8] * 4 + [4] * 4 + [8] * 4 + [6] * 8 + [6] * 4 + [7] * 4 + [9] * 4 + [10] * 4 + [12] * 8 + [20] * 8
-)
+SIZES = np.array([8] * 4 + [4] * 4 + [8] * 4 + [6] * 8 + [6] * 4 + [7] * 4 + [9] * 4 + [10] * 4 + [12] * 8 + [20] * 8)
 FLOAT64_TOLERANCE = 1e-12
 """Means of a few hundred integers, in another order."""
 
@@ -96,9 +94,7 @@ def test_facts_are_read_from_a_path(tmp_path: Path, stereo: NDArray[np.uint8]) -
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4096])
-def test_damaged_unit_is_named_by_frame_and_channel_of_the_file(
-    block: int, stereo: NDArray[np.uint8]
-) -> None:
+def test_damaged_unit_is_named_by_frame_and_channel_of_the_file(block: int, stereo: NDArray[np.uint8]) -> None:
     damaged = stereo.copy()
     damaged[7, 1, 0] = 0x40
     with pytest.raises(SoundUnitError) as caught:
@@ -139,9 +135,7 @@ def test_info_prints_every_fact(files: dict[str, str], capsys: pytest.CaptureFix
     assert "  samples            4321" in lines
 
 
-def test_json_gives_one_object_per_file_and_line(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_gives_one_object_per_file_and_line(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json", files["good"], files["good"]]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -175,9 +169,7 @@ def test_bad_file_is_exit_code_1_and_a_message_on_stderr(
     assert err.count("\n") == 1
 
 
-def test_good_files_beside_a_bad_one_are_described(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_good_files_beside_a_bad_one_are_described(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json", files["good"], files["foreign"], files["good"]]) == 1
     out, err = capsys.readouterr()
     assert [json.loads(line)["file"] for line in out.splitlines()] == [files["good"]] * 2

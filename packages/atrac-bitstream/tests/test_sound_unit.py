@@ -25,14 +25,10 @@ def with_entry(length: int, place: int, value: int) -> tuple[int, ...]:
 # Golden -------------------------------------------------------------------------------------------
 
 
-def test_golden_units_cover_the_format(
-    golden_units: NDArray[np.uint8], all_golden: dict[str, Golden]
-) -> None:
+def test_golden_units_cover_the_format(golden_units: NDArray[np.uint8], all_golden: dict[str, Golden]) -> None:
     units = [SoundUnit.unpack(data) for data in golden_units]
     assert len(units) == 85
-    assert {unit.bsm for unit in units} == {
-        (low, mid, high) for low in (0, 2) for mid in (0, 2) for high in (0, 3)
-    }
+    assert {unit.bsm for unit in units} == {(low, mid, high) for low in (0, 2) for mid in (0, 2) for high in (0, 3)}
     assert {unit.n_bfu for unit in units} == set(t.BFU_AMOUNTS)
     assert {index for unit in units for index in unit.idwl} == set(range(16))
     assert {units.shape[1] for units, _ in all_golden.values()} == {1, 2}
@@ -238,15 +234,15 @@ def test_bytes_that_are_no_unit_are_refused_by_the_field_at_fault(raw: bytes, me
     assert str(caught.value) == message
 
 
-@pytest.mark.xfail(strict=True, reason="a residue of 212 zero bytes is accepted, but comes back empty", raises=AssertionError)
+@pytest.mark.xfail(
+    strict=True, reason="a residue of 212 zero bytes is accepted, but comes back empty", raises=AssertionError
+)
 def test_a_residue_of_zeros_survives_too(silence: MakeSilence) -> None:
     unit = silence(residue=bytes(212))
     assert SoundUnit.unpack(unit.pack()) == unit
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the length of bsm is left to zip, which names no field", raises=ValueError
-)
+@pytest.mark.xfail(strict=True, reason="the length of bsm is left to zip, which names no field", raises=ValueError)
 @pytest.mark.parametrize("length", [2, 4])
 def test_a_wrong_number_of_block_size_modes_is_named(length: int, silence: MakeSilence) -> None:
     with pytest.raises(SoundUnitError, match=f"^bsm has {length} entries, allowed 3$"):

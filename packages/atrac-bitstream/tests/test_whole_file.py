@@ -129,9 +129,7 @@ def test_permissions_are_those_that_the_umask_leaves(mask: int, mode: int, place
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_nothing_is_left_when_commit_fails(
-    function: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_when_commit_fails(function: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "file.bin").write_bytes(b"old")
     whole = WholeFile(place / "file.bin")
     whole.path.write_bytes(b"new")

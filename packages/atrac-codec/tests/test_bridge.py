@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_bitstream import AeaReader, AtracError, SoundUnitError
 from atrac_codec import from_aea, from_units, to_aea, to_units
 from atrac_modules import FrameBatch

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from atrac_bitstream import read_info
 from atrac_codec.cli import main
 

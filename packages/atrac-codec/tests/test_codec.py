@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_codec import DECODERS, ENCODERS, Encoded, NNFullCodec, from_aea, from_units
 from atrac_modules import FrameBatch, ShapeError
 
@@ -82,9 +83,7 @@ def losses_by_stage(encoded: Encoded, wave: torch.Tensor, codec: NNFullCodec):
     def code(spectrum: torch.Tensor, bsm: torch.Tensor) -> FrameBatch:
         found = encoder.scaler(spectrum, bsm)
         chosen = encoder.allocator(spectrum, found.idsf, bsm)
-        return FrameBatch(
-            bsm, chosen.n_bfu, chosen.idwl, found.idsf, encoder.quantizer(found.scaled, chosen.idwl, bsm)
-        )
+        return FrameBatch(bsm, chosen.n_bfu, chosen.idwl, found.idsf, encoder.quantizer(found.scaled, chosen.idwl, bsm))
 
     own = cut(wave)
     made = encoder.qmf(own)
@@ -96,13 +95,21 @@ def losses_by_stage(encoded: Encoded, wave: torch.Tensor, codec: NNFullCodec):
     own = cut(spectrum)
     found = encoder.scaler(own, bsm)
     fixed = encoded.batch.idwl.detach()
-    yield "scaler", own, loss(FrameBatch(bsm, rest, fixed, found.idsf, encoder.quantizer(found.scaled, fixed, bsm)))
+    yield (
+        "scaler",
+        own,
+        loss(FrameBatch(bsm, rest, fixed, found.idsf, encoder.quantizer(found.scaled, fixed, bsm))),
+    )
     own = cut(encoded.idsf)
     chosen = encoder.allocator(spectrum.detach(), own, bsm)
     values = encoder.quantizer(encoded.scaled.detach(), chosen.idwl, bsm)
     yield "allocator", own, loss(FrameBatch(bsm, rest, chosen.idwl, own.detach(), values))
     own = cut(encoded.scaled)
-    yield "quantizer", own, loss(FrameBatch(bsm, rest, fixed, encoded.idsf, encoder.quantizer(own, fixed, bsm)))
+    yield (
+        "quantizer",
+        own,
+        loss(FrameBatch(bsm, rest, fixed, encoded.idsf, encoder.quantizer(own, fixed, bsm))),
+    )
     own = cut(fixed)
     values = encoder.quantizer(encoded.scaled.detach(), own, bsm)
     yield "quantizer by idwl", own, loss(FrameBatch(bsm, rest, own, encoded.idsf, values))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_bitstream.tables import BFU_AMOUNTS
 from atrac_codec import ENCODERS, NNEncoder, build_encoder, to_units
 from atrac_modules import Allocation, Allocator, ReferenceAllocator, ShapeError, used_value_bits, value_bits

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from atrac_bitstream import AeaReader, AeaWriter, TruncatedError, read_info
 from atrac_codec import DECODERS, ENCODERS, build_decoder, build_encoder, decode_file, encode_file, read_audio
 

@@ -4,12 +4,13 @@ import sys
 from types import ModuleType
 
 import pytest
+
 from atrac_codec.outside import load_pytrac
 
 
 def test_without_pytrac_its_repository_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytrac", None)
-    with pytest.raises(ImportError, match="pytrac is not installed; it is built from github.com/aynik/pytrac"):
+    with pytest.raises(ImportError, match=r"pytrac is not installed; it is built from github\.com/aynik/pytrac"):
         load_pytrac()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from atrac_codec import DECODERS, DEFAULT, ENCODERS, build_decoder, build_encoder
 
 

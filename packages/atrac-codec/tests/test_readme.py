@@ -5,8 +5,9 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import atrac_codec
 import pytest
+
+import atrac_codec
 
 
 def test_readme_example_runs():

@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from atrac_codec import DECODERS, ENCODERS, StreamDecoder, StreamEncoder, build_decoder, build_encoder, from_units
+
+from atrac_codec import (
+    DECODERS,
+    ENCODERS,
+    StreamDecoder,
+    StreamEncoder,
+    build_decoder,
+    build_encoder,
+    from_units,
+)
 from atrac_codec.stream import CHUNK_FRAMES
 
 CHUNK = 512 * CHUNK_FRAMES

@@ -110,9 +110,7 @@ def test_shortest_sounds_are_finite(name: str, n_samples: int) -> None:
 
 
 def test_unknown_name_lists_and_suggests() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown sound 'musik', known are music, speech, .*'music'\?"
-    ) as error:
+    with pytest.raises(ValueError, match=r"unknown sound 'musik', known are music, speech, .*'music'\?") as error:
         render("musik")
     assert all(name in str(error.value) for name in NAMES)
     with pytest.raises(ValueError, match="did you mean 'pink_noise'"):

@@ -13,9 +13,7 @@ FLOAT32_TOLERANCE = 1e-5
 """Two float32 sums of a thousand terms taken in another order."""
 
 
-def noisy_pair(
-    generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+def noisy_pair(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     reference = 0.3 * torch.randn(*shape, generator=generator, dtype=dtype)
     return reference + 0.02 * torch.randn(*shape, generator=generator, dtype=dtype), reference
 
@@ -42,9 +40,7 @@ def test_module_is_a_loss_to_minimise(
     assert module()(worse, reference) > module()(estimate, reference) > module()(reference, reference)
 
 
-def test_one_gradient_step_lowers_the_loss(
-    module: Callable[..., nn.Module], generator: torch.Generator
-) -> None:
+def test_one_gradient_step_lowers_the_loss(module: Callable[..., nn.Module], generator: torch.Generator) -> None:
     estimate, reference = noisy_pair(generator, 1, 1100, dtype=torch.float64)
     estimate.requires_grad_()
     loss = module()(estimate, reference)
@@ -78,9 +74,7 @@ def test_value_and_gradients_are_finite(measure: Measure, edge: str) -> None:
 def test_equal_inputs_are_best(name: str, measure: Measure, generator: torch.Generator) -> None:
     _, reference = noisy_pair(generator, 1, 1024)
     best = {"snr": 120.0, "si_sdr": 120.0, "segmental_snr": 80.0}.get(name, 0.0)
-    assert measure(reference, reference).item() == pytest.approx(
-        best, abs=0.1
-    )  # 0.1 dB: float32 of a gain near 1
+    assert measure(reference, reference).item() == pytest.approx(best, abs=0.1)  # 0.1 dB: float32 of a gain near 1
 
 
 def test_mask_equals_cropping(measure: Measure, generator: torch.Generator) -> None:
@@ -133,9 +127,7 @@ def test_autocast_changes_nothing(measure: Measure, generator: torch.Generator) 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_raised_first(
-    measure: Measure, dtype: torch.dtype, generator: torch.Generator
-) -> None:
+def test_half_precision_is_raised_first(measure: Measure, dtype: torch.dtype, generator: torch.Generator) -> None:
     estimate, reference = (signal.to(dtype) for signal in noisy_pair(generator, 2, 1100))
     value = measure(estimate, reference)
     assert value.dtype == torch.float32

@@ -37,9 +37,7 @@ def naive_power(signal: Signal, n_fft: int, hop: int) -> NDArray[np.float64]:
     return np.array(frames)
 
 
-def naive_distance(
-    estimate: Signal, reference: Signal, n_fft: int, hop: int, n_bins: int, floor: float
-) -> float:
+def naive_distance(estimate: Signal, reference: Signal, n_fft: int, hop: int, n_bins: int, floor: float) -> float:
     a, b = naive_power(estimate, n_fft, hop), naive_power(reference, n_fft, hop)
     per_frame = []
     for frame in range(len(a)):
@@ -68,9 +66,7 @@ def test_power_spectrogram_matches_naive_transform(pair: tuple[Signal, Signal], 
     np.testing.assert_allclose(found, expected, rtol=FLOAT64_TOLERANCE, atol=leakage)
 
 
-@pytest.mark.parametrize(
-    ("f_max", "n_bins"), [(None, 17), (22050.0, 17), (22049.0, 16), (5000.0, 4), (1.0, 1)]
-)
+@pytest.mark.parametrize(("f_max", "n_bins"), [(None, 17), (22050.0, 17), (22049.0, 16), (5000.0, 4), (1.0, 1)])
 @pytest.mark.parametrize("floor", [-100.0, -30.0])
 def test_distance_matches_naive_transform(
     pair: tuple[Signal, Signal], f_max: float | None, n_bins: int, floor: float
@@ -95,9 +91,7 @@ def test_distance_is_the_gain_in_db() -> None:
 
 def test_distance_is_symmetric(pair: tuple[Signal, Signal]) -> None:
     estimate, reference = (torch.from_numpy(x) for x in pair)
-    torch.testing.assert_close(
-        log_spectral_distance(estimate, reference), log_spectral_distance(reference, estimate)
-    )
+    torch.testing.assert_close(log_spectral_distance(estimate, reference), log_spectral_distance(reference, estimate))
 
 
 def test_distance_ignores_what_lies_below_the_floor() -> None:

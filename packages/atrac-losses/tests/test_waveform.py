@@ -41,9 +41,7 @@ def naive_si_sdr(estimate: Signal, reference: Signal) -> float:
     return 10.0 * math.log10(signal / noise)
 
 
-def naive_segmental_snr(
-    estimate: Signal, reference: Signal, frame: int, lowest: float, highest: float
-) -> float:
+def naive_segmental_snr(estimate: Signal, reference: Signal, frame: int, lowest: float, highest: float) -> float:
     ratios = []
     for start in range(0, len(reference), frame):
         e, r = estimate[start : start + frame], reference[start : start + frame]
@@ -81,9 +79,7 @@ def test_errors_match_naive_loop(pair: tuple[Signal, Signal]) -> None:
     np.testing.assert_allclose(l1(e, r, reduction="none").numpy(), absolute, rtol=FLOAT64_TOLERANCE)
 
 
-@pytest.mark.parametrize(
-    ("frame", "lowest", "highest"), [(512, -10.0, 80.0), (100, -10.0, 35.0), (7, 29.0, 31.0)]
-)
+@pytest.mark.parametrize(("frame", "lowest", "highest"), [(512, -10.0, 80.0), (100, -10.0, 35.0), (7, 29.0, 31.0)])
 def test_segmental_snr_matches_naive_loop(
     pair: tuple[Signal, Signal], frame: int, lowest: float, highest: float
 ) -> None:
@@ -110,9 +106,7 @@ def test_ratios_do_not_depend_on_level(pair: tuple[Signal, Signal]) -> None:
     estimate, reference = (torch.from_numpy(x) for x in pair)
     for measure in (snr, si_sdr):
         quiet = measure(1e-4 * estimate, 1e-4 * reference)
-        torch.testing.assert_close(
-            quiet, measure(estimate, reference), rtol=1e-6, atol=0
-        )  # TINY_POWER at -80 dBFS
+        torch.testing.assert_close(quiet, measure(estimate, reference), rtol=1e-6, atol=0)  # TINY_POWER at -80 dBFS
 
 
 def test_si_sdr_ignores_gain_and_polarity(pair: tuple[Signal, Signal]) -> None:
@@ -142,9 +136,7 @@ def test_segmental_snr_silence_is_a_power() -> None:
     assert segmental_snr(0.9 * at_the_edge, at_the_edge, silence=-79.8).item() == 0.0
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"frame": 0}, "frame = 0"), ({"lowest": 80.0}, "not below")]
-)
+@pytest.mark.parametrize(("options", "message"), [({"frame": 0}, "frame = 0"), ({"lowest": 80.0}, "not below")])
 def test_segmental_snr_refuses_options(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         segmental_snr(torch.ones(4), torch.ones(4), **options)  # type: ignore[arg-type]

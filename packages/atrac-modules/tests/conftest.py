@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from atrac_modules import ShapeError, Stage
 from torch import Tensor
+
+from atrac_modules import ShapeError, Stage
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.npz"
 BSM_SHORT = torch.tensor([2.0, 2.0, 3.0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_bitstream.tables import BFU_AMOUNTS, BFU_SIZES, WORD_LENGTHS
 from atrac_modules import (
     Allocator,
@@ -13,7 +14,15 @@ from atrac_modules import (
     used_value_bits,
     value_bits,
 )
-from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, _FRANK, allocate, carries, hearing_threshold
+from atrac_modules.allocator import (
+    _BOOSTED,
+    _FIXED_LONG,
+    _FIXED_SHORT,
+    _FRANK,
+    allocate,
+    carries,
+    hearing_threshold,
+)
 
 STAGES = [ReferenceAllocator, BitExactAllocator]
 

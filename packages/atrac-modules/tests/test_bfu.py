@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_bitstream.tables import BFU_BANDS, BFU_OFFSETS, BFU_SIZES, BFU_STARTS_SHORT
 from atrac_modules import BfuLayout
 

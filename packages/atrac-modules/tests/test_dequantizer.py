@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from atrac_bitstream.tables import LEVELS, SCALE_FACTORS
 from atrac_modules import Dequantizer, ReferenceDequantizer
 

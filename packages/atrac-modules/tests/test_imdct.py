@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_modules import BitExactImdct, Imdct, ReferenceImdct
 
 STAGES = [ReferenceImdct, BitExactImdct]
@@ -17,18 +18,14 @@ def test_bit_exact_imdct_equals_golden(golden):
 
 
 def test_reference_imdct_is_within_5e_7_of_golden(golden):
-    torch.testing.assert_close(
-        ReferenceImdct()(golden.dec_spectrum, golden.bsm), golden.dec_qmf, rtol=0, atol=5e-7
-    )
+    torch.testing.assert_close(ReferenceImdct()(golden.dec_spectrum, golden.bsm), golden.dec_qmf, rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("modes", [(0, 0, 0), (2, 2, 3), (0, 2, 0)])
 def test_siblings_agree_to_float32(modes, generator):
     spectrum = torch.rand(2, 5, 512, generator=generator) - 0.5
     bsm = torch.tensor(modes, dtype=torch.float32).expand(2, 5, 3)
-    torch.testing.assert_close(
-        ReferenceImdct()(spectrum, bsm), BitExactImdct()(spectrum, bsm), rtol=0, atol=2e-5
-    )
+    torch.testing.assert_close(ReferenceImdct()(spectrum, bsm), BitExactImdct()(spectrum, bsm), rtol=0, atol=2e-5)
 
 
 def test_imdct_passes_gradcheck(in_float64, generator):

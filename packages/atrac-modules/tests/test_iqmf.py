@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_modules import BitExactIqmf, BitExactQmf, Iqmf, ReferenceIqmf, ReferenceQmf
 from atrac_modules.qmf import QMF_TAPS
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_modules import BitExactLoudness, Loudness, ReferenceLoudness, ShapeError
 from atrac_modules.loudness import loudness_curve
 

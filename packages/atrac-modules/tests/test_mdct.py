@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from atrac_modules import BitExactMdct, Mdct, ReferenceImdct, ReferenceMdct
 from atrac_modules.mdct import WINDOW
 

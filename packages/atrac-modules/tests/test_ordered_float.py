@@ -6,6 +6,7 @@ import platform
 import numpy as np
 import pytest
 import torch
+
 from atrac_modules.ordered_float import fft, fft_twiddles, log10f, running_sum, sqrt32
 
 

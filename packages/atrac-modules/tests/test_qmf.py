@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from atrac_modules import BitExactQmf, Qmf, ReferenceQmf
 from atrac_modules.qmf import HIGH_DELAY, QMF_TAPS
 
@@ -41,9 +42,7 @@ def test_qmf_matches_a_loop_over_its_definition(in_float64, generator):
     def split(x: list[float]) -> tuple[list[float], list[float]]:
         at = [0.0] * 47 + x
         lower = [sum(QMF_TAPS[k] * at[47 + 2 * m + 1 - k] for k in range(48)) for m in range(len(x) // 2)]
-        upper = [
-            sum((-1) ** k * QMF_TAPS[k] * at[47 + 2 * m + 1 - k] for k in range(48)) for m in range(len(x) // 2)
-        ]
+        upper = [sum((-1) ** k * QMF_TAPS[k] * at[47 + 2 * m + 1 - k] for k in range(48)) for m in range(len(x) // 2)]
         return lower, upper
 
     lower, upper = split(pcm.tolist())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_bitstream.tables import LEVELS
 from atrac_modules import (
     BfuLayout,
@@ -85,9 +86,7 @@ def test_slope_is_the_difference_for_an_error_weighted_by_bfu_too(in_float64, un
     scaled, idwl, bsm = (x[:50] for x in units)
     weight = torch.rand(50, 52, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     idwl.requires_grad_()
-    back = ReferenceDequantizer()(
-        ReferenceQuantizer()(scaled, idwl, bsm), torch.full_like(idwl, 63.0), idwl, bsm
-    )
+    back = ReferenceDequantizer()(ReferenceQuantizer()(scaled, idwl, bsm), torch.full_like(idwl, 63.0), idwl, bsm)
     (slope,) = torch.autograd.grad((BfuLayout().sum((back - scaled).square(), bsm) * weight).sum(), idwl)
     now = idwl.detach()
     direction = torch.where(now == 15, -1.0, 1.0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_bitstream import value_bits as bits_of_tables
 from atrac_bitstream.tables import BFU_AMOUNTS, BFU_SIZES, WORD_LENGTHS
 from atrac_modules import used_value_bits, value_bits, word_length

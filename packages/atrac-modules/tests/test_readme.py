@@ -5,8 +5,9 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-import atrac_modules
 import pytest
+
+import atrac_modules
 
 
 def test_readme_example_runs():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from atrac_bitstream.tables import SCALE_FACTORS
 from atrac_modules import BfuLayout, ReferenceScaler, Scaler
 from atrac_modules.scaler import LARGEST_SCALED
@@ -13,7 +14,9 @@ STAGES = [ReferenceScaler]
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_scaler_keeps_the_contract(stage: type[Scaler], keeps_contract, random_bsm, generator):
-    spectrum = torch.randn(3, 4, 512, generator=generator) * 10.0 ** -torch.randint(0, 6, (3, 4, 512), generator=generator)
+    spectrum = torch.randn(3, 4, 512, generator=generator) * 10.0 ** -torch.randint(
+        0, 6, (3, 4, 512), generator=generator
+    )
     bsm = random_bsm(3, 4)
     keeps_contract(stage(), (spectrum, bsm), ((4, 52), (4, 512)))
     result = stage()(spectrum, bsm)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import atrac_modules
 import pytest
 import torch
-from atrac_modules import FrameBatch, ReferenceDequantizer, ReferenceQmf, ReferenceScaler, ShapeError, Stage
 from torch import nn
+
+import atrac_modules
+from atrac_modules import FrameBatch, ReferenceDequantizer, ReferenceQmf, ReferenceScaler, ShapeError, Stage
 
 CLASSES = [c for c in vars(atrac_modules).values() if isinstance(c, type) and issubclass(c, Stage)]
 STAGES = [c for c in CLASSES if c.__name__.startswith(("Reference", "BitExact"))]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_modules import SoftRounding, StraightThrough, UniformNoise
 from atrac_modules.straight_through import hard_forward_soft_backward
 

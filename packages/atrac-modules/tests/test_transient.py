@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from atrac_modules import BitExactTransient, ReferenceTransient, Transient
 from atrac_modules.transient import BLOCK, FALL, RISE, _excess
 

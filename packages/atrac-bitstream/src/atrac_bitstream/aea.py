@@ -29,7 +29,7 @@ TITLE_WRITTEN: Final = slice(4, 209)
 """Where our own titles go: byte 209 ends the longest one, and byte 210 is taken."""
 MARK_OFFSET: Final = 210
 MARK: Final = 8
-"""FFmpeg 5.1 recognises a file of another name only by this byte."""
+"""FFmpeg 5.1 recognises a file of another name only by this byte and a zero after it: copies of bytes 1 and 0."""
 COUNT_OFFSET: Final = 260
 CHANNELS_OFFSET: Final = 264
 LENGTH_OFFSET: Final = 1024

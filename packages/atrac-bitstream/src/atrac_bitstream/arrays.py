@@ -70,11 +70,11 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
     base = t.SOUND_UNIT_BITS * np.arange(flat.size // t.SOUND_UNIT_BYTES)[:, None]
 
     def read(positions: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-        return gather_words(flat, base + positions, np.int64(width))
+        return gather_words(flat, base + positions, np.array(width))
 
     bsm = _STORED_LONG - read(_BSM_POSITIONS, t.BSM_BITS)
     n_bfu = _AMOUNTS[read(np.array([_N_BFU_POSITION]), t.N_BFU_BITS)[:, 0]]
-    carried = _BFUS < n_bfu[:, None]
+    carried = n_bfu[:, None] > _BFUS
     idwl = np.where(carried, read(t.HEADER_BITS + t.IDWL_BITS * _BFUS, t.IDWL_BITS), 0)
     idsf_start = t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None]
     idsf = np.where(carried, read(idsf_start + t.IDSF_BITS * _BFUS, t.IDSF_BITS), 0)
@@ -121,7 +121,7 @@ def pack_units(
 
     place = _Place(leading)
     _check_header(bsm, n_bfu, idwl, place)
-    _check("idsf", idsf, 0, np.where(_BFUS < n_bfu[:, None], t.IDSF_MAX, 0), place)
+    _check("idsf", idsf, 0, np.where(n_bfu[:, None] > _BFUS, t.IDSF_MAX, 0), place)
     value_widths, value_positions = _value_layout(n_bfu, idwl)
     order = np.where(bsm[:, t.BAND_OF_VALUE] > 0, t.SHORT_ORDER, np.arange(t.FRAME_SAMPLES))
     values = np.take_along_axis(quantized, order, axis=1)
@@ -135,10 +135,10 @@ def pack_units(
         )
 
     n = len(n_bfu)
-    carried = _BFUS < n_bfu[:, None]
+    carried = n_bfu[:, None] > _BFUS
     idsf_start = t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None]
     idsf_widths = np.where(carried, t.IDSF_BITS, 0)
-    columns = [  # word, position in the unit, width
+    columns: list[tuple[NDArray[np.int64], ArrayLike, ArrayLike]] = [  # word, position in the unit, width
         (_STORED_LONG - bsm, _BSM_POSITIONS, t.BSM_BITS),
         (np.searchsorted(_AMOUNTS, n_bfu)[:, None], _N_BFU_POSITION, t.N_BFU_BITS),
         (idwl, t.HEADER_BITS + t.IDWL_BITS * _BFUS, np.where(carried, t.IDWL_BITS, 0)),
@@ -146,17 +146,14 @@ def pack_units(
         (values & ((1 << value_widths) - 1), np.where(value_widths > 0, value_positions, 0), value_widths),
     ]
     words, positions, widths = (
-        np.concatenate([np.broadcast_to(column[i], column[0].shape) for column in columns], axis=1)
-        for i in range(3)
+        np.concatenate([np.broadcast_to(column[i], column[0].shape) for column in columns], axis=1) for i in range(3)
     )
     positions = positions + t.SOUND_UNIT_BITS * np.arange(n)[:, None]
     packed = place_words(words.ravel(), positions.ravel(), widths.ravel(), n * t.SOUND_UNIT_BYTES)
     return packed.reshape((*leading, t.SOUND_UNIT_BYTES))
 
 
-def _value_layout(
-    n_bfu: NDArray[np.int64], idwl: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _value_layout(n_bfu: NDArray[np.int64], idwl: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return width and bit position in the unit of each value, in bitstream order [n, 512]."""
     widths = t.WORD_LENGTHS[idwl][:, t.BFU_OF_VALUE]
     ends = np.cumsum(widths, axis=1)
@@ -169,36 +166,29 @@ def _value_of_coefficient(bsm: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(bsm[:, t.BAND_OF_VALUE] > 0, np.argsort(t.SHORT_ORDER), np.arange(t.FRAME_SAMPLES))
 
 
-def _check_header(
-    bsm: NDArray[np.int64], n_bfu: NDArray[np.int64], idwl: NDArray[np.int64], place: _Place
-) -> None:
+def _check_header(bsm: NDArray[np.int64], n_bfu: NDArray[np.int64], idwl: NDArray[np.int64], place: _Place) -> None:
     if (bad := (bsm != 0) & (bsm != _BSM_SHORT)).any():
         unit, band = np.argwhere(bad)[0]
         raise SoundUnitError(
-            f"bsm[{band}] = {bsm[unit, band]}, allowed 0 (long) and {_BSM_SHORT[band]} (short)"
-            f"{place.of(unit)}"
+            f"bsm[{band}] = {bsm[unit, band]}, allowed 0 (long) and {_BSM_SHORT[band]} (short){place.of(unit)}"
         )
     if (bad := ~np.isin(n_bfu, _AMOUNTS)).any():
         unit = int(np.argmax(bad))
         allowed = ", ".join(map(str, t.BFU_AMOUNTS))
         raise SoundUnitError(f"n_bfu = {n_bfu[unit]}, allowed {allowed}{place.of(unit)}")
-    _check("idwl", idwl, 0, np.where(_BFUS < n_bfu[:, None], t.IDWL_MAX, 0), place)
+    _check("idwl", idwl, 0, np.where(n_bfu[:, None] > _BFUS, t.IDWL_MAX, 0), place)
     used = t.WORD_LENGTHS[idwl] @ t.BFU_SIZES
     limit = t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu
     if (bad := used > limit).any():
         unit = int(np.argmax(bad))
         raise SoundUnitError(
-            f"values take {used[unit]} bits, allowed {limit[unit]} with n_bfu = {n_bfu[unit]}"
-            f"{place.of(unit)}"
+            f"values take {used[unit]} bits, allowed {limit[unit]} with n_bfu = {n_bfu[unit]}{place.of(unit)}"
         )
 
 
-def _check(
-    name: str, array: NDArray[np.int64], low: int, high: NDArray[np.int64], place: _Place
-) -> None:
+def _check(name: str, array: NDArray[np.int64], low: int, high: NDArray[np.int64], place: _Place) -> None:
     if (bad := (array < low) | (array > high)).any():
         unit, index = np.argwhere(bad)[0]
         raise SoundUnitError(
-            f"{name}[{index}] = {array[unit, index]}, allowed {low}..{high[unit, index]}"
-            f"{place.of(unit)}"
+            f"{name}[{index}] = {array[unit, index]}, allowed {low}..{high[unit, index]}{place.of(unit)}"
         )

@@ -69,9 +69,7 @@ def place_words(
     return out.astype(np.uint8)
 
 
-def gather_words(
-    data: NDArray[np.uint8], positions: NDArray[np.int64], widths: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def gather_words(data: NDArray[np.uint8], positions: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Read many bit fields of 0..16 bits as numbers from 0 up; the inverse of `place_words`.
 
     Shape: data [n_bytes], positions, widths [n] -> [n]

@@ -15,13 +15,20 @@ from typing import BinaryIO, Final, Self, final
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
+
 from atrac_bitstream import AtracError, WholeFile
 from atrac_bitstream.tables import SAMPLE_RATE
-from numpy.typing import NDArray
 
 STREAM: Final = "-"
 """The name that stands for standard input or output."""
-SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {".aif", ".aifc", ".oga", ".opus", ".mp3"}
+SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
+    ".aif",
+    ".aifc",
+    ".oga",
+    ".opus",
+    ".mp3",
+}
 """File name endings of audio files, for folders."""
 SUBTYPES: Final = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 """Sample formats that can be written."""
@@ -109,7 +116,9 @@ class AudioReader:
                     yield np.ascontiguousarray(block.T)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{self.name}: reading stopped at sample {position}: {error.error_string}") from error
-        if resampler is not None and len(rest := resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)):
+        if resampler is not None and len(
+            rest := resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)
+        ):
             yield np.ascontiguousarray(rest.T)
 
     def close(self) -> None:

@@ -9,10 +9,11 @@ import io
 
 import numpy as np
 import torch
-from atrac_bitstream import AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
-from atrac_modules import FrameBatch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from atrac_bitstream import AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
+from atrac_modules import FrameBatch
 
 
 def to_units(batch: FrameBatch) -> NDArray[np.uint8]:

@@ -10,14 +10,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from atrac_bitstream import AtracError, read_info
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from atrac_bitstream import AtracError, read_info
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +63,12 @@ class Encode:
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = encode_file(
-                source, target, encoder, title=self.title, length_tag=not self.no_length_tag, progress=progress
+                source,
+                target,
+                encoder,
+                title=self.title,
+                length_tag=not self.no_length_tag,
+                progress=progress,
             )
             if report.over:
                 _warn(
@@ -184,8 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = Annotated[Encode, tyro.conf.subcommand("encode")] | Annotated[Decode, tyro.conf.subcommand("decode")]
     commands |= Annotated[Info, tyro.conf.subcommand("info")] | Annotated[Compare, tyro.conf.subcommand("compare")]
     try:
-        command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)  # type: ignore[arg-type]
-        return command.run()  # type: ignore[attr-defined, no-any-return]
+        command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)
+        return command.run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     except ValueError as error:  # an argument that is none of the allowed ones
@@ -239,12 +246,16 @@ def _each(
                         raise FileExistsError(f"{target} exists; --force replaces it")
                     Path(target).parent.mkdir(parents=True, exist_ok=True)
                 progress.update(task, total=duration(source))
-                run(source, target, lambda seconds, task=task: progress.update(task, completed=seconds))
+                run(source, target, partial(_advance, progress, task))
                 made.add(target)
             except (AtracError, OSError) as error:
                 status = _fail(source, error)
             progress.remove_task(task)
     return status
+
+
+def _advance(progress: Progress, task: TaskID, seconds: float) -> None:
+    progress.update(task, completed=seconds)
 
 
 def _target(source: str, relative: Path, output: str | None, suffix: str, to_file: bool) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal, Self, overload
 
 import torch
-from atrac_bitstream import CODEC_DELAY, frames_for
-from atrac_bitstream.tables import FRAME_SAMPLES
-from atrac_modules import FrameBatch, ShapeError
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from atrac_bitstream import CODEC_DELAY, frames_for
+from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_codec import bridge, presets
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
+from atrac_modules import FrameBatch, ShapeError
 
 
 class NNFullCodec(nn.Module):
@@ -94,7 +94,7 @@ class NNFullCodec(nn.Module):
 
     def to_bytes(self, batch: FrameBatch, samples: int | None = None, title: str = "") -> list[bytes]:
         """Write each recording of a batch [B, C, F, …] as an AEA file; see `bridge.to_aea`."""
-        return [bridge.to_aea(batch.map(lambda f, i=i: f[i]), samples, title) for i in range(len(batch.bsm))]
+        return [bridge.to_aea(FrameBatch(*one), samples, title) for one in zip(*batch, strict=True)]
 
     def from_bytes(self, data: bytes) -> Tensor:
         """Decode an AEA file, to its samples if it has a length tag.

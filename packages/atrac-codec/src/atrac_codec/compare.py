@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from atrac_losses import log_spectral_distance, segmental_snr, snr
 from numpy.typing import NDArray
+
+from atrac_losses import log_spectral_distance, segmental_snr, snr
 
 _LONGEST_LAG = 4096
 

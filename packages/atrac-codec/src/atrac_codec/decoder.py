@@ -1,14 +1,15 @@
 """NNDecoder: the decoder's block diagram as code, with whatever stages it is given.
 
-    quantized,idsf,idwl,bsm ─dequantizer→ spectrum ─imdct→ bands ─iqmf→ pcm
+quantized,idsf,idwl,bsm ─dequantizer→ spectrum ─imdct→ bands ─iqmf→ pcm
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atrac_modules import Dequantizer, FrameBatch, Imdct, Iqmf
 from torch import Tensor, nn
+
+from atrac_modules import Dequantizer, FrameBatch, Imdct, Iqmf
 
 
 @dataclass(frozen=True)

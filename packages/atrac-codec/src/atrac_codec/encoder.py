@@ -1,13 +1,15 @@
 """NNEncoder: the encoder's block diagram as code, with whatever stages it is given.
 
-    pcm ─qmf→ bands ─transient→ bsm          bands,bsm ─mdct→ spectrum          spectrum,bsm ─scaler→ idsf, scaled
-                                             spectrum,idsf,bsm(,loudness) ─allocator→ n_bfu, idwl, idsf
-                                             scaled,idwl,bsm ─quantizer→ quantized
+pcm ─qmf→ bands ─transient→ bsm          bands,bsm ─mdct→ spectrum          spectrum,bsm ─scaler→ idsf, scaled
+                                         spectrum,idsf,bsm(,loudness) ─allocator→ n_bfu, idwl, idsf
+                                         scaled,idwl,bsm ─quantizer→ quantized
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from torch import Tensor, nn
 
 from atrac_modules import (
     Allocator,
@@ -22,7 +24,6 @@ from atrac_modules import (
     Transient,
 )
 from atrac_modules.allocator import carries
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from atrac_bitstream import CODEC_DELAY, AeaReader, AeaWriter
-from atrac_bitstream.tables import FRAME_SAMPLES
 from numpy.typing import NDArray
 
+from atrac_bitstream import CODEC_DELAY, AeaReader, AeaWriter
+from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_codec.audio import STREAM, AudioReader, AudioWriter
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder

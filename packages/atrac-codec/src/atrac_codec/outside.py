@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import Final
 
 import numpy as np
-from atrac_bitstream.tables import FRAME_SAMPLES
 from numpy.typing import NDArray
+
+from atrac_bitstream.tables import FRAME_SAMPLES
 
 PYTRAC: Final = "github.com/aynik/pytrac"
 
@@ -28,7 +29,7 @@ def ffmpeg_decode(aea: bytes, name_format: bool = True) -> NDArray[np.float32]:
     """
     import av
 
-    with av.open(io.BytesIO(aea), format="aea" if name_format else None) as container:
+    with av.open(io.BytesIO(aea), "r", format="aea" if name_format else None) as container:
         stream = container.streams.audio[0]
         if not name_format and container.format.name != "aea":
             raise ValueError(f"FFmpeg takes this for {container.format.name}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import atrac_modules as m
 from torch import nn
 
+import atrac_modules as m
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 

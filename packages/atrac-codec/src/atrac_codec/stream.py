@@ -10,15 +10,15 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream import FRAMES_MULTIPLE, frames_for
-from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
-from atrac_modules import FrameBatch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrac_bitstream import FRAMES_MULTIPLE, frames_for
+from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
 from atrac_codec.bridge import from_units, to_units
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
+from atrac_modules import FrameBatch
 
 CHUNK_FRAMES: Final = 256
 """Frames of a chunk: about 3 s."""

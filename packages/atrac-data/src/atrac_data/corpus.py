@@ -89,9 +89,7 @@ def render(name: str, *, seconds: float = 10.0, seed: int = 0, channels: int = 2
     recipe = _find(name)
     n_samples = seconds_to_samples(seconds) if math.isfinite(seconds) else 0
     if n_samples < 1:
-        raise ValueError(
-            f"seconds = {seconds}, allowed finite lengths of one sample (1 / {SAMPLE_RATE}) or more"
-        )
+        raise ValueError(f"seconds = {seconds}, allowed finite lengths of one sample (1 / {SAMPLE_RATE}) or more")
     if channels not in (1, 2):
         raise ValueError(f"channels = {channels}, allowed 1 or 2")
     sound = recipe.source(n_samples, _generator(name, operator.index(seed)))

@@ -55,9 +55,7 @@ class SignalPair:
                 "signals are not broadcast"
             )
         if estimate.ndim == 0 or estimate.numel() == 0:
-            raise ValueError(
-                f"signals have shape {list(estimate.shape)}, allowed [*, T] with a sample or more"
-            )
+            raise ValueError(f"signals have shape {list(estimate.shape)}, allowed [*, T] with a sample or more")
         dtype = torch.promote_types(torch.promote_types(estimate.dtype, reference.dtype), torch.float32)
         estimate, reference = estimate.to(dtype), reference.to(dtype)
         if mask is None:

@@ -124,9 +124,7 @@ def power_spectrogram(signal: Tensor, n_fft: int, hop: int) -> Tensor:
     """
     window = torch.hann_window(n_fft, dtype=signal.dtype, device=signal.device)
     flat = signal.reshape(-1, signal.shape[-1])
-    spectrum = torch.stft(
-        flat, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True
-    )
+    spectrum = torch.stft(flat, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
     n_frames = -(-signal.shape[-1] // hop)
     power = torch.view_as_real(spectrum).square().sum(dim=-1) / (window.sum() / 2.0).square()
     return power[..., :n_frames].transpose(-1, -2).reshape(*signal.shape[:-1], n_frames, -1)

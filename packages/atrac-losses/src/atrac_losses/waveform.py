@@ -24,9 +24,7 @@ TINY_POWER = 1e-18
 """Power (-180 dBFS) that counts as silence; its square is still a normal float32, as backward passes need."""
 
 
-def mse(
-    estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
+def mse(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """Average the squared error over time.
 
     mse = mean((estimate - reference) ** 2)
@@ -51,9 +49,7 @@ def mse(
         return reduce_batch(values, reduction, pair.counted)
 
 
-def l1(
-    estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
+def l1(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """Average the absolute error over time.
 
     l1 = mean(|estimate - reference|)
@@ -70,9 +66,7 @@ def l1(
         return reduce_batch(values, reduction, pair.counted)
 
 
-def snr(
-    estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
+def snr(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """Compare the power of the reference with the power of the error: higher is better.
 
     snr = 10 log10(mean(reference ** 2) / mean((reference - estimate) ** 2)), held within +-120 dB
@@ -90,9 +84,7 @@ def snr(
         return reduce_batch(_ratio_db(signal, noise), reduction, pair.counted)
 
 
-def si_sdr(
-    estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean"
-) -> Tensor:
+def si_sdr(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
     """Compare reference and error after the reference took its best gain: higher is better.
 
     target = reference * mean(estimate * reference) / mean(reference ** 2)

@@ -14,10 +14,10 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream import tables as t
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrac_bitstream import tables as t
 from atrac_modules import rate
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.loudness import START
@@ -78,9 +78,7 @@ class Allocator(Stage):
     """
 
     @abstractmethod
-    def forward(
-        self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None
-    ) -> Allocation:
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
 
 
@@ -111,9 +109,7 @@ class ReferenceAllocator(Allocator):
         self.add_table("threshold", hearing_threshold())
 
     @full_precision
-    def forward(
-        self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None
-    ) -> Allocation:
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         index = idsf.double()  # what is wanted often lies just above or below a whole number of bits
@@ -152,9 +148,7 @@ class BitExactAllocator(Allocator):
         self.register_buffer("threshold", torch.from_numpy(hearing_threshold()), persistent=False)
 
     @torch.no_grad()
-    def forward(
-        self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None
-    ) -> Allocation:
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         spectrum = spectrum.float()

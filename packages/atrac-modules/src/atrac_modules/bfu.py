@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from atrac_bitstream import tables as t
 from torch import Tensor, nn
+
+from atrac_bitstream import tables as t
 
 _RUNS = [(8, 4), (4, 4), (8, 4), (6, 8), (6, 4), (7, 4), (9, 4), (10, 4), (12, 8), (20, 8)]
 """(coefficients in a BFU, neighbouring BFUs of that size)."""
-assert np.array_equal(np.repeat(*zip(*_RUNS)), t.BFU_SIZES)
+assert [size for size, count in _RUNS for _ in range(count)] == t.BFU_SIZES.tolist()
 
 
 class BfuLayout(nn.Module):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import final
 
-from atrac_bitstream.tables import FRAME_SAMPLES, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from torch import Tensor
 
+from atrac_bitstream.tables import FRAME_SAMPLES, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.scaler import scale_factor
 from atrac_modules.stage import Stage, check_shape, full_precision

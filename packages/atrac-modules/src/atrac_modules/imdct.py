@@ -13,10 +13,10 @@ from abc import abstractmethod
 from typing import Final, final
 
 import torch
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from torch import Tensor
 from torch.nn.functional import pad
 
+from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from atrac_modules.mdct import (
     OVERLAP,
     SCALES,
@@ -95,6 +95,8 @@ class BitExactImdct(Imdct):
 
     No gradient. Dtype: float32.
     """
+
+    window: Tensor
 
     def __init__(self) -> None:
         super().__init__()

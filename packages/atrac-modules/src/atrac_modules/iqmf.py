@@ -14,11 +14,11 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream.tables import BANDS, FRAME_SAMPLES
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from atrac_bitstream.tables import BANDS, FRAME_SAMPLES
 from atrac_modules.qmf import HIGH_DELAY, QMF_HISTORY, QMF_TAPS
 from atrac_modules.stage import Stage, check_shape, full_precision
 

@@ -15,10 +15,10 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream.tables import FRAME_SAMPLES, N_BANDS
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrac_bitstream.tables import FRAME_SAMPLES, N_BANDS
 from atrac_modules.ordered_float import log10f, running_sum
 from atrac_modules.stage import ShapeError, Stage, check_shape
 

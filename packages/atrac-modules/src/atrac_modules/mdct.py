@@ -20,11 +20,11 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream.tables import BAND_SIZES, BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from atrac_modules.ordered_float import fft, fft_twiddles
 from atrac_modules.stage import Stage, check_shape, full_precision
 
@@ -103,6 +103,8 @@ class BitExactMdct(Mdct):
     No gradient. Dtype: float32.
     """
 
+    window: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", torch.tensor(WINDOW, dtype=torch.float32), persistent=False)
@@ -146,7 +148,9 @@ class BitExactMdct(Mdct):
         imaginary = torch.cat([b - a.flip(-1), c + d.flip(-1)], -1)[..., ::2]
         cosine, sine = self.get_buffer(f"turn{n}")
         real, imaginary = fft(
-            real * cosine + imaginary * sine, imaginary * cosine - real * sine, self.get_buffer(f"twiddles{n}")
+            real * cosine + imaginary * sine,
+            imaginary * cosine - real * sine,
+            self.get_buffer(f"twiddles{n}"),
         )
         even = -real * cosine - imaginary * sine
         odd = -real * sine + imaginary * cosine

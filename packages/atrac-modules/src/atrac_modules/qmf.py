@@ -15,11 +15,11 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream.tables import FRAME_SAMPLES
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_modules.stage import Stage, check_pcm, full_precision
 
 _HALF_TAPS: Final = [

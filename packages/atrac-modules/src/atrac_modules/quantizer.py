@@ -11,9 +11,9 @@ from abc import abstractmethod
 from typing import final
 
 import torch
-from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX
 from torch import Tensor
 
+from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import Rounding, StraightThrough

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from atrac_bitstream import tables as t
 from torch import Tensor
+
+from atrac_bitstream import tables as t
 
 
 def word_length(idwl: Tensor) -> Tensor:

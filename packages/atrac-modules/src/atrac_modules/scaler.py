@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import torch
-from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from torch import Tensor
 
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward

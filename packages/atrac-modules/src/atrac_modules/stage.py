@@ -53,9 +53,7 @@ def full_precision(forward: _Forward) -> _Forward:
 
     @functools.wraps(forward)
     def wrapper(self: Stage, *args: Tensor) -> Any:
-        widened = [
-            a.float() if a is not None and a.dtype in (torch.float16, torch.bfloat16) else a for a in args
-        ]
+        widened = [a.float() if a is not None and a.dtype in (torch.float16, torch.bfloat16) else a for a in args]
         with torch.autocast(widened[0].device.type, enabled=False):
             return forward(self, *widened)
 

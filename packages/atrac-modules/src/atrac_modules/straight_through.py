@@ -74,7 +74,7 @@ class SoftRounding:
     Args:
         sharpness: a > 0; towards 0 the slope becomes 1 everywhere, large values make it a comb.
 
-    Source: [AGUSTSSON-2020] eq. 8.
+    Source: [AGUSTSSON-2020] sec. 4.1.
     """
 
     def __init__(self, sharpness: float = 4.0) -> None:

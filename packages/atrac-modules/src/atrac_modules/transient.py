@@ -8,17 +8,16 @@ A level is taken of every 16 samples of the high-passed band; a frame whose leve
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Final, final
 
 import numpy as np
 import torch
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
@@ -79,7 +78,10 @@ class ReferenceTransient(Transient):
         super().__init__()
         self.width: Final = width
         self.add_table("matrix", high_pass_matrix())
-        self.add_table("signs", np.where((np.arange(FRAME_SAMPLES) % 2 == 0) & (np.arange(FRAME_SAMPLES) >= 128), -1.0, 1.0))
+        self.add_table(
+            "signs",
+            np.where((np.arange(FRAME_SAMPLES) % 2 == 0) & (np.arange(FRAME_SAMPLES) >= 128), -1.0, 1.0),
+        )
         self.add_table("modes", np.array(BSM_SHORT, np.float64))
 
     @full_precision

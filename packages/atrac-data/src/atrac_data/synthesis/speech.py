@@ -103,9 +103,7 @@ class _Speaker:
         while self.now < seconds:
             n_syllables = int(self.rng.integers(3, 9))
             for syllable in range(n_syllables):
-                self.syllable(
-                    self.pitch * (1.12 - 0.24 * syllable / n_syllables) * self.rng.uniform(0.94, 1.08)
-                )
+                self.syllable(self.pitch * (1.12 - 0.24 * syllable / n_syllables) * self.rng.uniform(0.94, 1.08))
             self.aim(self.rng.uniform(0.25, 0.6), VOWELS[8], self.pitch)
         return self.targets
 

@@ -1,0 +1,57 @@
+"""The documents say what is so: examples run, links lead somewhere, every convention has its test."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    p.relative_to(ROOT)
+    for pattern in ("*.md", "docs/*.md", "packages/*/*.md", "tests/**/*.md")
+    for p in ROOT.glob(pattern)
+)
+CONVENTIONS = [
+    line.split("|")[3].strip()
+    for line in (ROOT / "docs/conventions.md").read_text().splitlines()
+    if re.match(r"\|(?! what |---)", line)
+]
+
+
+def test_example_of_the_readme_runs():
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 5
+    assert not failed
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_links_lead_somewhere(document: Path):
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / document.parent / target).exists(), target
+
+
+def test_every_convention_has_a_test_that_exists():
+    assert len(CONVENTIONS) > 20
+    for name in CONVENTIONS:
+        file, _, function = name.partition("::")
+        text = (ROOT / file).read_text()
+        if function:
+            assert f"def {function}(" in text, name
+
+
+def test_commands_of_the_readme_are_sessions():
+    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+    named = set(re.findall(r"nox -s (\w+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "tests"} <= named <= sessions
+    listed = re.search(r"lists the sessions: ([^.]*)\.", (ROOT / "README.md").read_text())
+    assert listed is not None
+    assert set(re.findall(r"`(\w+)`", listed[1])) == sessions - {"install", "wheels"}
+
+
+def test_ci_runs_what_the_readme_says():
+    assert "nox -s tests" in (ROOT / ".ci/run").read_text()
