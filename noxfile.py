@@ -14,6 +14,10 @@ WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = list(WORKSPACE["tool"]["house"]["packages"])
 """Lowest floor first, so that every package comes after those it needs."""
 
+PYTEST = ["-n", "auto", "-p", "no:benchmark"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""One process per core with one thread each: threads that wait for each other on a busy core crawl."""
+
 nox.options.sessions = ["tests"]
 nox.options.error_on_missing_interpreters = True
 
@@ -69,15 +73,18 @@ def tests(session: nox.Session) -> None:
     names = [argument for argument in session.posargs if argument in PACKAGES]
     rest = [argument for argument in session.posargs if argument not in PACKAGES]
     install(session, *group("test", "outside-decoder", "apps"))
-    folders = [f"packages/{name}/tests" for name in names] or ["packages", "tests"]
-    session.run("pytest", *folders, "--ignore-glob=*/benchmarks/*", *rest)
+    folders = [f"packages/{name}/tests" for name in names] or [
+        *(f"packages/{name}/tests" for name in PACKAGES),
+        "tests",
+    ]
+    session.run("pytest", *PYTEST, *folders, *rest, env=ONE_THREAD)
 
 
 @nox.session
 def bitexact(session: nox.Session) -> None:
     """Hold the bit-exact chain against the golden vectors, FFmpeg, and pytrac where it can be imported."""
     install(session, *group("test", "outside-decoder"))
-    session.run("pytest", "tests/bitexact", "-v", *session.posargs)
+    session.run("pytest", *PYTEST, "-v", "tests/bitexact", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -94,7 +101,7 @@ def alone(session: nox.Session, package: str) -> None:
         wheels(session)
     needs = WORKSPACE["tool"]["house"]["packages"][package]["needs"]
     found = [next((ROOT / "dist").glob(f"{name.replace('-', '_')}-*.whl")) for name in (*needs, package)]
-    scratch = Path(session.create_tmp()) / package
+    scratch = Path(session.create_tmp()).resolve() / package
     session.run("python", "-m", "venv", "--clear", str(scratch))
     python = str(scratch / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *map(str, found), external=True)
@@ -106,7 +113,8 @@ def alone(session: nox.Session, package: str) -> None:
     shutil.copy(ROOT / "packages" / package / "README.md", outside)
     with session.chdir(outside):
         config = str(ROOT / "pyproject.toml")
-        session.run(python, "-m", "pytest", "-c", config, "--rootdir", ".", "tests", external=True)
+        arguments = [*PYTEST, "-c", config, "--rootdir", ".", "tests"]
+        session.run(python, "-m", "pytest", *arguments, external=True, env=ONE_THREAD)
 
 
 @nox.session

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(p.name for p in (ROOT / "packages").iterdir() if p.is_dir())
 DOCUMENTS = sorted(
     p.relative_to(ROOT)
     for pattern in ("*.md", "docs/*.md", "packages/*/*.md", "tests/**/*.md")
@@ -21,8 +22,16 @@ CONVENTIONS = [
 ]
 
 
-def test_example_of_the_readme_runs():
-    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+EXAMPLES = [document for document in DOCUMENTS if ">>>" in (ROOT / document).read_text()]
+
+
+def test_readmes_and_the_specification_have_examples():
+    assert {"README.md", "docs/format.md", *(f"packages/{p}/README.md" for p in PACKAGES)} <= set(map(str, EXAMPLES))
+
+
+@pytest.mark.parametrize("document", EXAMPLES, ids=str)
+def test_examples_run(document: Path):
+    failed, tried = doctest.testfile(str(ROOT / document), module_relative=False)
     assert tried > 5
     assert not failed
 

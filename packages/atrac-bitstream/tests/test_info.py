@@ -201,7 +201,6 @@ def test_module_runs_as_a_command_without_traceback(files: dict[str, str]) -> No
     assert result.stderr == f"{files['foreign']}: {MESSAGES['foreign']}\n"
 
 
-@pytest.mark.xfail(strict=True, reason="print meets a title that the terminal's encoding lacks", raises=AssertionError)
 def test_title_that_the_terminal_cannot_show_is_no_traceback(files: dict[str, str]) -> None:
     result = run_module("info", files["good"], encoding="ascii")
     assert "Traceback" not in result.stderr
@@ -211,3 +210,8 @@ def test_title_that_the_terminal_cannot_show_is_no_traceback(files: dict[str, st
 def test_errors_have_one_root() -> None:
     assert issubclass(TruncatedError, AeaError)
     assert not issubclass(SoundUnitError, AeaError)
+
+
+def test_blocks_of_no_frames_are_refused(files: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="block = 0, allowed from 1 on"):
+        read_info(files["good"], block=0)

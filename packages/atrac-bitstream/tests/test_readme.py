@@ -29,9 +29,6 @@ def test_docstring_examples(module: str) -> None:
 
 
 @needs_readme
-@pytest.mark.xfail(
-    strict=True, reason="FRAMES_MULTIPLE and WholeFile are missing from its table", raises=AssertionError
-)
 def test_readme_lists_every_public_name() -> None:
     text = README.read_text(encoding="utf-8")
     names = set(atrac_bitstream.__all__) - {"__version__"}

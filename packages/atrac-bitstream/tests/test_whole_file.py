@@ -32,7 +32,7 @@ def test_path_gets_the_whole_file_on_commit(kind: type, place: Path, temporary: 
     target = place / "file.bin"
     whole = WholeFile(kind(target))
     assert whole.path.parent == place
-    assert whole.path.name.startswith(".file.bin.")
+    assert (whole.path.name[0], whole.path.suffix) == (".", ".part")
     assert whole.path.stat().st_size == 0
     whole.path.write_bytes(b"all")
     assert not target.exists()
@@ -158,3 +158,30 @@ def test_nothing_temporary_is_left_when_a_file_object_fails(temporary: Path) -> 
 def test_missing_folder_is_an_os_error(place: Path) -> None:
     with pytest.raises(FileNotFoundError):
         WholeFile(place / "none" / "file.bin")
+
+
+def test_a_link_keeps_leading_to_the_file(place: Path) -> None:
+    real = place / "elsewhere" / "real.bin"
+    real.parent.mkdir()
+    real.write_bytes(b"before")
+    (place / "link").symlink_to(real)
+    whole = WholeFile(place / "link")
+    whole.path.write_bytes(b"after")
+    whole.commit()
+    assert (place / "link").is_symlink()
+    assert real.read_bytes() == b"after"
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    whole = WholeFile(os.devnull)
+    whole.path.write_bytes(b"gone")
+    whole.commit()
+    assert not Path(os.devnull).is_file()
+    assert not whole.path.exists()
+
+
+def test_the_longest_name_is_no_hindrance(place: Path) -> None:
+    whole = WholeFile(place / ("x" * 255))
+    whole.path.write_bytes(b"all")
+    whole.commit()
+    assert (place / ("x" * 255)).read_bytes() == b"all"

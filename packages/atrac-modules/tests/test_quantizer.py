@@ -82,6 +82,25 @@ def test_slope_along_the_word_length_is_the_true_difference_of_squared_errors(in
     assert (slope[(now == 0) & (slope != 0)] < 0).float().mean() > 0.9, "two bits are better than none"
 
 
+def test_first_order_alone_would_be_far_too_large(in_float64, units):
+    # Why the slope has a second term: the error changes on the way to the next word length.
+    scaled, idwl, bsm = units
+    idwl = idwl.clamp_max(14)
+    full_scale = torch.full_like(idwl, 63.0)
+
+    def error(index: torch.Tensor) -> torch.Tensor:
+        quantized = ReferenceQuantizer()(scaled, index, bsm)
+        return ReferenceDequantizer()(quantized, full_scale, index, bsm) - scaled
+
+    now, then = error(idwl), error(idwl + 1)
+    true = BfuLayout().sum(then.square() - now.square(), bsm)
+    first_order = BfuLayout().sum(2 * now * (then - now), bsm)
+    ratio = (first_order / true)[true != 0]
+    assert 2.7 < ratio.median() < 3.0
+    assert ((ratio - 1).abs() <= 0.2).double().mean() < 0.01
+    assert 0.99 < (ratio > 0).double().mean() < 1.0
+
+
 def test_slope_is_the_difference_for_an_error_weighted_by_bfu_too(in_float64, units):
     scaled, idwl, bsm = (x[:50] for x in units)
     weight = torch.rand(50, 52, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

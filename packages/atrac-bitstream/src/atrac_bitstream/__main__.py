@@ -32,10 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             print(json.dumps({"file": file, **facts}))
         else:
-            print(file)
+            print(_printable(file))
             for name, value in facts.items():
-                print(f"  {name:18} {value}")
+                print(f"  {name:18} {_printable(value)}")
     return status
+
+
+def _printable(value: object) -> str:
+    """Write out control characters and what the terminal's encoding lacks."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 if __name__ == "__main__":

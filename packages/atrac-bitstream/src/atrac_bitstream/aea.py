@@ -85,6 +85,8 @@ class AeaHeader:
             raise AeaError(f"{unit_count} sound units, allowed 0..{(1 << 32) - 1}")
         if channels not in (1, 2):
             raise AeaError(f"channels = {channels}, allowed 1 and 2")
+        if samples is not None and not 0 <= samples < 1 << 64:
+            raise AeaError(f"{samples} samples, allowed 0..{(1 << 64) - 1}")
         data = bytearray(HEADER_BYTES)
         data[: len(MAGIC)] = MAGIC
         room = TITLE_WRITTEN.stop - TITLE_WRITTEN.start
@@ -100,7 +102,10 @@ class AeaHeader:
     def title(self) -> str:
         """The title up to its first zero byte; bytes that are no UTF-8 are read as Latin-1."""
         text = self.data[TITLE].split(b"\0", 1)[0]
-        # In a title that fills its field, byte 210 is the recognition mark and no text.
+        if text[MARK_OFFSET - TITLE.start :][:1] == bytes([MARK]):
+            text = text[
+                : MARK_OFFSET - TITLE.start
+            ]  # the recognition mark is no text, and ends a title that reaches it
         try:
             return text.decode()
         except UnicodeDecodeError:
@@ -202,10 +207,11 @@ class AeaWriter:
         target: path, or binary file object, which is left open.
         channels: 1 or 2.
         title: cut at a character to 205 bytes of UTF-8.
-        header: write this header as it is instead (to copy a file bit for bit).
+        header: write this header as it is (to copy a file bit for bit), and neither title nor length tag.
 
     Raises:
         AeaError: channels is neither 1 nor 2.
+        ValueError: the header given has another number of channels.
         OSError: the file cannot be written.
     """
 
@@ -217,6 +223,8 @@ class AeaWriter:
         *,
         header: AeaHeader | None = None,
     ) -> None:
+        if header is not None and header.channels != channels:
+            raise ValueError(f"channels = {channels}, but the header given has {header.channels}")
         self._given = header or AeaHeader.make(channels, title=title)
         self._copied = header is not None
         self._title = title
@@ -226,7 +234,11 @@ class AeaWriter:
         self.samples: int | None = None
         """PCM samples per channel for the length tag; set it before closing, None writes no tag."""
         self._whole = WholeFile(target)
-        self._file = self._whole.path.open("r+b")
+        try:
+            self._file = self._whole.path.open("r+b")
+        except BaseException:
+            self._whole.discard()
+            raise
         try:
             self._file.write(self._given.data)
         except BaseException:
@@ -280,26 +292,29 @@ class AeaWriter:
 
 
 def frames_for(samples: int, multiple: int = FRAMES_MULTIPLE) -> int:
-    """Count the frames that carry `samples` PCM samples through the codec's delay.
+    """Count the frames that carry `samples` PCM samples, not negative, through the codec's delay.
 
     Args:
         samples: PCM samples per channel.
-        multiple: round up to a multiple of this many frames.
+        multiple: round up to a multiple of this many frames, 1 or more.
+
+    Raises:
+        ValueError: an argument is below its range.
 
     Example:
         >>> frames_for(1), frames_for(44100), frames_for(44100, multiple=1)
         (8, 88, 87)
     """
+    if samples < 0 or multiple < 1:
+        raise ValueError(f"samples = {samples}, multiple = {multiple}, allowed from 0 and from 1 on")
     frames = -(-(samples + CODEC_DELAY) // FRAME_SAMPLES)
     return -(-frames // multiple) * multiple
 
 
 def _read_exactly(file: BinaryIO, size: int) -> bytes:
     """Read `size` bytes, or all there are; pipes and sockets give what they have, so ask again."""
-    if size < 0:
-        return file.read()
     parts = []
     while size and (part := file.read(size)):
         parts.append(part)
-        size -= len(part)
+        size -= len(part) if size > 0 else 0
     return b"".join(parts)

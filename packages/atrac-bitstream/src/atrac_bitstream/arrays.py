@@ -5,6 +5,8 @@ The same layout as `sound_unit.py`, which is the one to read.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from atrac_bitstream import tables as t
 from atrac_bitstream.bits import gather_words, place_words
 from atrac_bitstream.errors import SoundUnitError
+from atrac_bitstream.sound_unit import SoundUnit
 
 _AMOUNTS = np.array(t.BFU_AMOUNTS)
 _BSM_SHORT = np.array(t.BSM_SHORT)
@@ -33,19 +36,6 @@ class UnitArrays(NamedTuple):
     idwl: NDArray[np.integer]
     idsf: NDArray[np.integer]
     quantized: NDArray[np.integer]
-
-
-class _Place(NamedTuple):
-    """Names units by their index in the array they came in."""
-
-    leading: tuple[int, ...]
-    first: int = 0
-
-    def of(self, unit: int | np.integer) -> str:
-        if not self.leading:
-            return ""
-        index = [int(i) for i in np.unravel_index(unit, self.leading)]
-        return f" (sound unit {[index[0] + self.first, *index[1:]]})"
 
 
 def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
@@ -78,13 +68,15 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
     idwl = np.where(carried, read(t.HEADER_BITS + t.IDWL_BITS * _BFUS, t.IDWL_BITS), 0)
     idsf_start = t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None]
     idsf = np.where(carried, read(idsf_start + t.IDSF_BITS * _BFUS, t.IDSF_BITS), 0)
-    _check_header(bsm, n_bfu, idwl, _Place(leading, first))
+    if (bad := ~_legal_header(bsm, n_bfu, idwl)).any():
+        unit = int(np.argmax(bad))
+        with _named(unit, leading, first):
+            SoundUnit.unpack(flat[unit * t.SOUND_UNIT_BYTES :][: t.SOUND_UNIT_BYTES].tobytes())
 
     value_widths, positions = _value_layout(n_bfu, idwl)
-    words = gather_words(flat, base + np.minimum(positions, t.SOUND_UNIT_BITS - 1), value_widths)
+    words = gather_words(flat, base + positions, value_widths)
     sign = 1 << np.maximum(value_widths - 1, 0)
     values = (words ^ sign) - sign
-    values[value_widths == 0] = 0
     quantized = np.take_along_axis(values, _value_of_coefficient(bsm), axis=1)
     fields = (bsm, n_bfu, idwl, idsf, quantized)
     return UnitArrays(*(f.astype(np.int32).reshape(leading + f.shape[1:]) for f in fields))
@@ -115,24 +107,22 @@ def pack_units(
         if not np.issubdtype(array.dtype, np.integer) or array.shape != leading + size:
             expected = list(leading + size)
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected integers {expected}")
-    bsm, n_bfu, idwl, idsf, quantized = (
-        a.astype(np.int64).reshape((-1, *size)) for a, size in zip(arrays, sizes, strict=True)
-    )
+    flat = [_int64(array).reshape((-1, *size)) for array, size in zip(arrays, sizes, strict=True)]
+    bsm, n_bfu, idwl, idsf, quantized = flat
 
-    place = _Place(leading)
-    _check_header(bsm, n_bfu, idwl, place)
-    _check("idsf", idsf, 0, np.where(n_bfu[:, None] > _BFUS, t.IDSF_MAX, 0), place)
-    value_widths, value_positions = _value_layout(n_bfu, idwl)
+    carried = n_bfu[:, None] > _BFUS
+    legal = _legal_header(bsm, n_bfu, idwl)
+    legal &= ((idsf >= 0) & (idsf <= np.where(carried, t.IDSF_MAX, 0))).all(1)
+    value_widths, value_positions = _value_layout(n_bfu, np.clip(idwl, 0, t.IDWL_MAX))
     order = np.where(bsm[:, t.BAND_OF_VALUE] > 0, t.SHORT_ORDER, np.arange(t.FRAME_SAMPLES))
     values = np.take_along_axis(quantized, order, axis=1)
     half = (1 << value_widths) >> 1
-    if (bad := (values < -half) | (values > np.maximum(half - 1, 0))).any():
-        unit, value = np.argwhere(bad)[0]
-        raise SoundUnitError(
-            f"quantized[{order[unit, value]}] = {values[unit, value]}, allowed {-half[unit, value]}.."
-            f"{max(half[unit, value] - 1, 0)} at a word length of {value_widths[unit, value]}"
-            f"{place.of(unit)}"
-        )
+    legal &= ((values >= -half) & (values <= np.maximum(half - 1, 0))).all(1)
+    if not legal.all():
+        unit = int(np.argmin(legal))
+        entries = [array.reshape(-1, *size)[unit].tolist() for array, size in zip(arrays, sizes, strict=True)]
+        with _named(unit, leading):
+            SoundUnit(*(tuple(e) if isinstance(e, list) else e for e in entries))  # type: ignore[arg-type]
 
     n = len(n_bfu)
     carried = n_bfu[:, None] > _BFUS
@@ -143,7 +133,7 @@ def pack_units(
         (np.searchsorted(_AMOUNTS, n_bfu)[:, None], _N_BFU_POSITION, t.N_BFU_BITS),
         (idwl, t.HEADER_BITS + t.IDWL_BITS * _BFUS, np.where(carried, t.IDWL_BITS, 0)),
         (idsf, np.where(carried, idsf_start + t.IDSF_BITS * _BFUS, 0), idsf_widths),
-        (values & ((1 << value_widths) - 1), np.where(value_widths > 0, value_positions, 0), value_widths),
+        (values & ((1 << value_widths) - 1), value_positions, value_widths),
     ]
     words, positions, widths = (
         np.concatenate([np.broadcast_to(column[i], column[0].shape) for column in columns], axis=1) for i in range(3)
@@ -166,29 +156,29 @@ def _value_of_coefficient(bsm: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(bsm[:, t.BAND_OF_VALUE] > 0, np.argsort(t.SHORT_ORDER), np.arange(t.FRAME_SAMPLES))
 
 
-def _check_header(bsm: NDArray[np.int64], n_bfu: NDArray[np.int64], idwl: NDArray[np.int64], place: _Place) -> None:
-    if (bad := (bsm != 0) & (bsm != _BSM_SHORT)).any():
-        unit, band = np.argwhere(bad)[0]
-        raise SoundUnitError(
-            f"bsm[{band}] = {bsm[unit, band]}, allowed 0 (long) and {_BSM_SHORT[band]} (short){place.of(unit)}"
-        )
-    if (bad := ~np.isin(n_bfu, _AMOUNTS)).any():
-        unit = int(np.argmax(bad))
-        allowed = ", ".join(map(str, t.BFU_AMOUNTS))
-        raise SoundUnitError(f"n_bfu = {n_bfu[unit]}, allowed {allowed}{place.of(unit)}")
-    _check("idwl", idwl, 0, np.where(n_bfu[:, None] > _BFUS, t.IDWL_MAX, 0), place)
-    used = t.WORD_LENGTHS[idwl] @ t.BFU_SIZES
-    limit = t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu
-    if (bad := used > limit).any():
-        unit = int(np.argmax(bad))
-        raise SoundUnitError(
-            f"values take {used[unit]} bits, allowed {limit[unit]} with n_bfu = {n_bfu[unit]}{place.of(unit)}"
-        )
+def _legal_header(bsm: NDArray[np.int64], n_bfu: NDArray[np.int64], idwl: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which units have block modes, BFU amounts and word lengths that the format allows [n]."""
+    legal: NDArray[np.bool_] = ((bsm == 0) | (bsm == _BSM_SHORT)).all(1) & np.isin(n_bfu, _AMOUNTS)
+    legal &= ((idwl >= 0) & (idwl <= np.where(n_bfu[:, None] > _BFUS, t.IDWL_MAX, 0))).all(1)
+    used = t.WORD_LENGTHS[np.clip(idwl, 0, t.IDWL_MAX)] @ t.BFU_SIZES
+    return legal & (used <= t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu)
 
 
-def _check(name: str, array: NDArray[np.int64], low: int, high: NDArray[np.int64], place: _Place) -> None:
-    if (bad := (array < low) | (array > high)).any():
-        unit, index = np.argwhere(bad)[0]
-        raise SoundUnitError(
-            f"{name}[{index}] = {array[unit, index]}, allowed {low}..{high[unit, index]}{place.of(unit)}"
-        )
+@contextlib.contextmanager
+def _named(unit: int, leading: tuple[int, ...], first: int = 0) -> Iterator[None]:
+    """Let the `SoundUnitError` that `SoundUnit` raises for an illegal unit name its place in the array."""
+    try:
+        yield
+    except SoundUnitError as error:
+        if not leading:
+            raise
+        index = [int(i) for i in np.unravel_index(unit, leading)]
+        raise SoundUnitError(f"{error} (sound unit {[index[0] + first, *index[1:]]})") from None
+    raise AssertionError("an illegal unit that SoundUnit takes for legal")
+
+
+def _int64(array: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Widen to int64; what is too large for it stays too large for any field."""
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
+    return array.astype(np.int64)

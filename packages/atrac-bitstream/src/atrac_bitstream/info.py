@@ -44,9 +44,12 @@ def read_info(source: str | os.PathLike[str] | BinaryIO, block: int = 4096) -> A
     """Read a whole AEA file, `block` frames at a time, and describe it.
 
     Raises:
+        ValueError: block is below 1.
         AtracError: as `AeaReader` and `unpack_units`; a sound unit is named by [frame, channel].
         OSError: the file cannot be read.
     """
+    if block < 1:
+        raise ValueError(f"block = {block}, allowed from 1 on")
     with AeaReader(source) as reader:
         header, channels = reader.header, reader.channels
         short = np.zeros(t.N_BANDS)

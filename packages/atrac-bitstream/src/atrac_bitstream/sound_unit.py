@@ -49,6 +49,10 @@ class SoundUnit:
     residue: bytes = b""
 
     def __post_init__(self) -> None:
+        for name in ("bsm", "idwl", "idsf", "quantized"):  # NumPy's integers would overflow in `pack`
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        if len(self.bsm) != t.N_BANDS:
+            raise SoundUnitError(f"bsm has {len(self.bsm)} entries, allowed {t.N_BANDS}")
         for band, (mode, short) in enumerate(zip(self.bsm, t.BSM_SHORT, strict=True)):
             if mode not in (0, short):
                 raise SoundUnitError(f"bsm[{band}] = {mode}, allowed 0 (long) and {short} (short)")
@@ -65,6 +69,8 @@ class SoundUnit:
             raise SoundUnitError(f"quantized has {len(self.quantized)} values, allowed {t.FRAME_SAMPLES}")
         if self.residue and len(self.residue) != t.SOUND_UNIT_BYTES:
             raise SoundUnitError(f"residue has {len(self.residue)} bytes, allowed 0 and {t.SOUND_UNIT_BYTES}")
+        if not any(self.residue):
+            object.__setattr__(self, "residue", b"")
         if int.from_bytes(self.residue, "big") & self._field_mask():
             raise SoundUnitError("residue has bits in the place of a field, allowed only outside the fields")
         silent = set(range(t.FRAME_SAMPLES))
@@ -93,7 +99,7 @@ class SoundUnit:
             SoundUnitError: the length is not 212, a stored block size mode means nothing, or the word lengths
                 ask for more bits than there are.
         """
-        data = bytes(data)
+        data = bytes(memoryview(data))
         if len(data) != t.SOUND_UNIT_BYTES:
             raise SoundUnitError(f"a sound unit of {len(data)} bytes, allowed {t.SOUND_UNIT_BYTES}")
         reader = BitReader(data)

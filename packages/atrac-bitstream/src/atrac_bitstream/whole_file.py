@@ -15,8 +15,8 @@ class WholeFile:
     """A temporary file that takes the place of its target when it is done, or leaves nothing.
 
     Args:
-        target: path, beside which the temporary file lies; or binary file object, which gets all of it at the end
-            in one go and so need not be seekable.
+        target: path, beside which the temporary file lies (beside what it leads to if it is a link); or binary file
+            object, or path of a pipe or device, which get all of it at the end in one go.
 
     Raises:
         OSError: no file can be made there.
@@ -32,12 +32,12 @@ class WholeFile:
     """
 
     def __init__(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        self._target = target
-        if isinstance(target, str | os.PathLike):
-            path = Path(target)
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        else:
-            descriptor, name = tempfile.mkstemp()
+        self._target: Path | BinaryIO = (
+            Path(os.path.realpath(target)) if isinstance(target, str | os.PathLike) else target
+        )
+        self._replaces = isinstance(self._target, Path) and (self._target.is_file() or not self._target.exists())
+        folder = self._target.parent if self._replaces and isinstance(self._target, Path) else None
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
         os.close(descriptor)
         self.path = Path(name)
         """Where to write."""
@@ -45,17 +45,19 @@ class WholeFile:
     def commit(self) -> None:
         """Give the file its name, replacing one that has it; the temporary file is gone whatever happens."""
         try:
-            if isinstance(self._target, str | os.PathLike):
-                with self.path.open("rb") as file:
-                    os.fsync(file.fileno())
-                # mkstemp makes private files; an ordinary new file has the permissions that the umask leaves.
-                os.umask(mask := os.umask(0))
-                self.path.chmod(0o666 & ~mask)
-                os.replace(self.path, self._target)
-            else:
-                with self.path.open("rb") as file:
+            with self.path.open("rb") as file:
+                if not isinstance(self._target, Path):
                     shutil.copyfileobj(file, self._target)
-                self._target.flush()
+                    self._target.flush()
+                elif not self._replaces:
+                    with self._target.open("wb") as special:
+                        shutil.copyfileobj(file, special)
+                else:
+                    os.fsync(file.fileno())
+                    # mkstemp makes private files; an ordinary new one has the permissions that the umask leaves.
+                    os.umask(mask := os.umask(0))
+                    self.path.chmod(0o666 & ~mask)
+                    os.replace(self.path, self._target)
         finally:
             self.discard()
 

@@ -44,9 +44,9 @@ class Encode:
     """Files and folders; - for standard input."""
     output: Output = None
     """File for one input file, else folder; - for standard output. Default: beside each input."""
-    preset: str = "reference"
-    """Encoder: reference, or bitexact for the very bytes of the reference codec."""
-    title: str | None = None
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Encoder; default: the best there is. bitexact writes the very bytes of the reference codec."""
+    title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Title; default: the input's title tag, or else its name."""
     no_length_tag: Flag = False
     """Do not write the number of samples (decoding then returns whole frames, with silence at the end)."""
@@ -57,9 +57,9 @@ class Encode:
         """Encode every input."""
         from atrac_codec.audio import SUFFIXES, AudioReader
         from atrac_codec.files import encode_file
-        from atrac_codec.presets import build_encoder
+        from atrac_codec.presets import DEFAULT, build_encoder
 
-        encoder = build_encoder(self.preset)
+        encoder = build_encoder(self.preset or DEFAULT)
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = encode_file(
