@@ -1,0 +1,72 @@
+"""Each stage on 3 s of stereo noise, siblings of a role side by side."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atrac_modules import (
+    BitExactAllocator,
+    BitExactImdct,
+    BitExactIqmf,
+    BitExactMdct,
+    BitExactQmf,
+    BitExactTransient,
+    ReferenceAllocator,
+    ReferenceDequantizer,
+    ReferenceImdct,
+    ReferenceIqmf,
+    ReferenceMdct,
+    ReferenceQmf,
+    ReferenceQuantizer,
+    ReferenceScaler,
+    ReferenceTransient,
+)
+
+FRAMES = 256
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    """Run the reference chain once; every stage gets what it would get there."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        pcm = 0.1 * torch.randn(2, 512 * FRAMES, generator=generator)
+        bands = ReferenceQmf()(pcm)
+        bsm = ReferenceTransient()(bands)
+        spectrum = ReferenceMdct()(bands, bsm)
+        found = ReferenceScaler()(spectrum, bsm)
+        chosen = ReferenceAllocator()(spectrum, found.idsf, bsm)
+        quantized = ReferenceQuantizer()(found.scaled, chosen.idwl, bsm)
+    return {
+        "pcm": pcm, "bands": bands, "bsm": bsm, "spectrum": spectrum, "idsf": found.idsf, "scaled": found.scaled,
+        "idwl": chosen.idwl, "quantized": quantized,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "inputs"),
+    [
+        (ReferenceQmf, "pcm"),
+        (BitExactQmf, "pcm"),
+        (ReferenceTransient, "bands"),
+        (BitExactTransient, "bands"),
+        (ReferenceMdct, "bands bsm"),
+        (BitExactMdct, "bands bsm"),
+        (ReferenceScaler, "spectrum bsm"),
+        (ReferenceAllocator, "spectrum idsf bsm"),
+        (BitExactAllocator, "spectrum idsf bsm"),
+        (ReferenceQuantizer, "scaled idwl bsm"),
+        (ReferenceDequantizer, "quantized idsf idwl bsm"),
+        (ReferenceImdct, "spectrum bsm"),
+        (BitExactImdct, "spectrum bsm"),
+        (ReferenceIqmf, "bands"),
+        (BitExactIqmf, "bands"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_stage(benchmark, tensors, stage, inputs):
+    benchmark.group = stage.__name__.removeprefix("Reference").removeprefix("BitExact")
+    module, arguments = stage(), [tensors[name] for name in inputs.split()]
+    with torch.no_grad():
+        benchmark.pedantic(module, arguments, rounds=15, warmup_rounds=2)
