@@ -144,6 +144,31 @@ def test_help_is_there(argv: list[str], capsys):
     assert "atrac1" in capsys.readouterr().out
 
 
+def test_names_with_brackets_are_shown_whole(tmp_path: Path, capsys):
+    (tmp_path / "song [live].wav").write_bytes(b"nothing")
+    assert main(["encode", str(tmp_path / "song [live].wav")]) == 1
+    assert "song [live].wav" in capsys.readouterr().err
+    soundfile.write(tmp_path / "[bold].wav", np.zeros(2000), 44100)
+    assert main(["encode", str(tmp_path / "[bold].wav")]) == 0
+    assert main(["info", str(tmp_path / "[bold].aea")]) == 0
+    assert "[bold].aea" in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path, capsys):
+    assert main(["encode", str(tmp_path)]) == 1
+    assert "no files to work on" in capsys.readouterr().err
+
+
+def test_stopping_leaves_nothing_behind(wav, tmp_path, monkeypatch, capsys):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    source = wav(3000)
+    monkeypatch.setattr("atrac_codec.files.StreamEncoder.finish", stop)
+    assert main(["encode", str(source)]) == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
+
+
 def test_missing_input_is_named(tmp_path: Path, capsys):
     assert main(["encode", str(tmp_path / "missing.wav")]) == 1
     assert "missing.wav" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """The `atrac1` command: encode, decode, info, compare.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 all done, 1 some file failed, 2 the
-command line is wrong. Existing files are kept unless `--force` is given.
+command line is wrong, 130 stopped by the user. Existing files are kept unless `--force` is given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -59,7 +60,10 @@ class Encode:
         from atrac_codec.files import encode_file
         from atrac_codec.presets import DEFAULT, build_encoder
 
-        encoder = build_encoder(self.preset or DEFAULT)
+        try:
+            encoder = build_encoder(self.preset or DEFAULT)
+        except ValueError as error:
+            return _wrong(error)
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = encode_file(
@@ -111,7 +115,10 @@ class Decode:
         from atrac_codec.files import decode_file
         from atrac_codec.presets import build_decoder
 
-        decoder = build_decoder(self.decoder)
+        try:
+            decoder = build_decoder(self.decoder)
+        except ValueError as error:
+            return _wrong(error)
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = decode_file(
@@ -150,9 +157,10 @@ class Info:
             if self.as_json:
                 print(json.dumps({"file": source, **facts}))
                 continue
-            table = Table("", source, box=None, title_justify="left")
+            console.print(escape(source))
+            table = Table(box=None, show_header=False)
             for name, value in facts.items():
-                table.add_row(name.replace("_", " "), str(value))
+                table.add_row(name.replace("_", " "), escape(str(value)))
             console.print(table)
         return status
 
@@ -195,9 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    except ValueError as error:  # an argument that is none of the allowed ones
-        _errors.print(f"[red]error:[/] {error}")
-        return 2
+    except KeyboardInterrupt:
+        _errors.print("stopped; nothing is left of the file that was being written")
+        return 130
 
 
 def _find(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> Iterator[tuple[str, Path]]:
@@ -224,11 +232,9 @@ def _each(
     """Run something on every input file that makes one output file, with a progress bar; return the exit code."""
     found = list(_find(inputs, suffixes))
     if not inputs:
-        _errors.print("[red]error:[/] no inputs; see --help")
-        return 2
+        return _wrong("no inputs; see --help")
     if not found:
-        _errors.print(f"[red]error:[/] nothing to do: no audio files in {', '.join(inputs)}")
-        return 1
+        return _fail(", ".join(inputs), FileNotFoundError("no files to work on"))
     one_file = len(inputs) == 1 and not Path(inputs[0]).is_dir()
     to_file = output is not None and one_file and not output.endswith("/") and not Path(output).is_dir()
     status = 0
@@ -237,7 +243,7 @@ def _each(
     with Progress(*columns, console=_errors, transient=True, disable=not _errors.is_terminal) as progress:
         for source, relative in found:
             target = _target(source, relative, output, suffix, to_file)
-            task = progress.add_task(source, total=None)
+            task = progress.add_task(escape(source), total=None)
             try:
                 if target != _STREAM:
                     if target in made:
@@ -278,13 +284,18 @@ def _samples(source: str) -> NDArray[np.float32]:
     return read_audio(source)
 
 
+def _wrong(what: object) -> int:
+    _errors.print("[red]error:[/]", escape(str(what)))
+    return 2
+
+
 def _warn(text: str) -> None:
-    _errors.print(f"[yellow]warning:[/] {text}")
+    _errors.print("[yellow]warning:[/]", escape(text))
 
 
 def _fail(source: str, error: Exception) -> int:
     text = str(error)
-    _errors.print("[red]error:[/]", text if text.startswith(source) else f"{source}: {text}", markup=True)
+    _errors.print("[red]error:[/]", escape(text if text.startswith(source) else f"{source}: {text}"))
     return 1
 
 
