@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from atrac_bitstream import CODEC_DELAY, unpack_units
+from atrac_bitstream import CODEC_DELAY, AtracError, unpack_units
 from atrac_bitstream.aea import AeaReader
 from atrac_bitstream.tables import SAMPLE_RATE, WORD_LENGTHS
 from atrac_codec import DEFAULT, build_decoder, build_encoder, decode_file, encode_file, read_audio
@@ -42,9 +42,15 @@ def main() -> int:
     if source is None:
         source = args.output / "music.wav"
         soundfile.write(source, render("music", seconds=10.0, seed=0, channels=2).T, SAMPLE_RATE, "FLOAT")
-    original = read_audio(source)
+    try:
+        original = read_audio(source)
+    except (AtracError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
 
-    table = Table("preset", "decoder", "SNR dB", "segmental SNR dB", "log-spectral distance dB", "x real time")
+    table = Table(
+        "preset", "decoder", "SNR dB", "segmental SNR dB", "log-spectral distance dB", "encoded at", "decoded at"
+    )
     decoded = {}
     for preset in dict.fromkeys((DEFAULT, BASELINE)):
         aea = args.output / f"{source.stem}.{preset}.aea"
@@ -59,12 +65,12 @@ def main() -> int:
         outside = ffmpeg_decode(aea.read_bytes())[:, CODEC_DELAY:][:, : report.samples]
         soundfile.write(aea.with_suffix(".ffmpeg.wav"), outside.T, SAMPLE_RATE, "FLOAT")
         for decoder, pcm, speed in (
-            ("ours", read_audio(wav), f"{seconds / encoding:.0f} in, {seconds / decoding:.0f} out"),
-            ("FFmpeg", outside, ""),
+            ("ours", read_audio(wav), (f"{seconds / encoding:.0f} x", f"{seconds / decoding:.0f} x")),
+            ("FFmpeg", outside, ("", "")),
         ):
             scores = compare(original, pcm)
             columns = [scores[k] for k in ("SNR (dB)", "segmental SNR (dB)", "log-spectral distance (dB)")]
-            table.add_row(preset, decoder, *(f"{value:.2f}" for value in columns), speed)
+            table.add_row(preset, decoder, *(f"{value:.2f}" for value in columns), *speed)
             decoded[preset, decoder] = pcm
         difference = np.abs(decoded[preset, "ours"] - outside).max()
         print(f"{aea}: {report.samples} samples in and out, decoders differ by {difference:.1e} at most")
