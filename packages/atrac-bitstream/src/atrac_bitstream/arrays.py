@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from atrac_bitstream import tables as t
-from atrac_bitstream.bits import gather_words, place_words
+from atrac_bitstream.bits import gather_words, place_words, words_at_bytes
 from atrac_bitstream.errors import SoundUnitError
 from atrac_bitstream.sound_unit import SoundUnit
 
-_AMOUNTS = np.array(t.BFU_AMOUNTS)
-_BSM_SHORT = np.array(t.BSM_SHORT)
-_STORED_LONG = np.array(t.BSM_STORED_LONG)
-_BSM_POSITIONS = t.BSM_BITS * np.arange(t.N_BANDS)
-_N_BFU_POSITION = t.N_BANDS * t.BSM_BITS + t.BSM_RESERVED_BITS
-_BFUS = np.arange(t.N_BFU_MAX)
+_BLOCK = 512
+"""Sound units worked on at a time: as many as stay in the processor's cache."""
+_AMOUNTS = np.array(t.BFU_AMOUNTS, np.int32)
+_BSM_SHORT = np.array(t.BSM_SHORT, np.int32)
+_STORED_LONG = np.array(t.BSM_STORED_LONG, np.int32)
+_BSM_POSITIONS = t.BSM_BITS * np.arange(t.N_BANDS, dtype=np.int32)
+_N_BFU_POSITION = np.array([t.N_BANDS * t.BSM_BITS + t.BSM_RESERVED_BITS], np.int32)
+_BFUS = np.arange(t.N_BFU_MAX, dtype=np.int32)
+_IDWL_POSITIONS = t.HEADER_BITS + t.IDWL_BITS * _BFUS
+_SIZES = t.BFU_SIZES.astype(np.int32)
+_WORD_LENGTHS = t.WORD_LENGTHS.astype(np.int32)
+_PLACE_IN_BFU = (np.arange(t.FRAME_SAMPLES) - t.BFU_OFFSETS[t.BFU_OF_VALUE]).astype(np.int32)
+_SHORT_INVERSE = np.argsort(t.SHORT_ORDER)
 
 
 class UnitArrays(NamedTuple):
@@ -31,11 +38,14 @@ class UnitArrays(NamedTuple):
     Shape: bsm [*, 3], n_bfu [*], idwl [*, 52], idsf [*, 52], quantized [*, 512]
     """
 
-    bsm: NDArray[np.integer]
-    n_bfu: NDArray[np.integer]
-    idwl: NDArray[np.integer]
-    idsf: NDArray[np.integer]
-    quantized: NDArray[np.integer]
+    bsm: NDArray[np.int32]
+    n_bfu: NDArray[np.int32]
+    idwl: NDArray[np.int32]
+    idsf: NDArray[np.int32]
+    quantized: NDArray[np.int32]
+
+
+_FIELD_SIZES: tuple[tuple[int, ...], ...] = ((t.N_BANDS,), (), (t.N_BFU_MAX,), (t.N_BFU_MAX,), (t.FRAME_SAMPLES,))
 
 
 def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
@@ -56,30 +66,40 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
     if data.dtype != np.uint8 or data.ndim < 1 or data.shape[-1] != t.SOUND_UNIT_BYTES:
         raise ValueError(f"data is {data.dtype} {list(data.shape)}, expected uint8 [*, {t.SOUND_UNIT_BYTES}]")
     leading = data.shape[:-1]
-    flat = np.ascontiguousarray(data).reshape(-1)
-    base = t.SOUND_UNIT_BITS * np.arange(flat.size // t.SOUND_UNIT_BYTES)[:, None]
+    units = np.ascontiguousarray(data).reshape(-1, t.SOUND_UNIT_BYTES)
+    fields = UnitArrays(*(np.empty((len(units), *size), np.int32) for size in _FIELD_SIZES))
+    for start in range(0, len(units), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        bad = _unpack_block(units[block], UnitArrays(*(field[block] for field in fields)))
+        if bad is not None:
+            with _named(start + bad, leading, first):
+                SoundUnit.unpack(units[start + bad].tobytes())
+    return UnitArrays(*(field.reshape(leading + field.shape[1:]) for field in fields))
 
-    def read(positions: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-        return gather_words(flat, base + positions, np.array(width))
 
-    bsm = _STORED_LONG - read(_BSM_POSITIONS, t.BSM_BITS)
-    n_bfu = _AMOUNTS[read(np.array([_N_BFU_POSITION]), t.N_BFU_BITS)[:, 0]]
+def _unpack_block(units: NDArray[np.uint8], fields: UnitArrays) -> int | None:
+    """Read sound units [n, 212] into `fields`; return the first damaged one, if there is one."""
+    words = words_at_bytes(units.reshape(-1))
+    base = (t.SOUND_UNIT_BITS * np.arange(len(units), dtype=np.int32))[:, None]
+
+    def read(positions: NDArray[np.int32], width: int) -> NDArray[np.int32]:
+        return gather_words(words, base + positions, np.array(width, np.int32)) & ((1 << width) - 1)
+
+    bsm, n_bfu, idwl, idsf, quantized = fields
+    bsm[:] = _STORED_LONG - read(_BSM_POSITIONS, t.BSM_BITS)
+    n_bfu[:] = _AMOUNTS[read(_N_BFU_POSITION, t.N_BFU_BITS)[:, 0]]
     carried = n_bfu[:, None] > _BFUS
-    idwl = np.where(carried, read(t.HEADER_BITS + t.IDWL_BITS * _BFUS, t.IDWL_BITS), 0)
-    idsf_start = t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None]
-    idsf = np.where(carried, read(idsf_start + t.IDSF_BITS * _BFUS, t.IDSF_BITS), 0)
-    if (bad := ~_legal_header(bsm, n_bfu, idwl)).any():
-        unit = int(np.argmax(bad))
-        with _named(unit, leading, first):
-            SoundUnit.unpack(flat[unit * t.SOUND_UNIT_BYTES :][: t.SOUND_UNIT_BYTES].tobytes())
-
-    value_widths, positions = _value_layout(n_bfu, idwl)
-    words = gather_words(flat, base + positions, value_widths)
-    sign = 1 << np.maximum(value_widths - 1, 0)
-    values = (words ^ sign) - sign
-    quantized = np.take_along_axis(values, _value_of_coefficient(bsm), axis=1)
-    fields = (bsm, n_bfu, idwl, idsf, quantized)
-    return UnitArrays(*(f.astype(np.int32).reshape(leading + f.shape[1:]) for f in fields))
+    idwl[:] = read(_IDWL_POSITIONS, t.IDWL_BITS) * carried
+    idsf[:] = read(_idsf_positions(n_bfu), t.IDSF_BITS) * carried
+    legal = _legal_header(bsm, n_bfu, idwl)
+    if not legal.all():
+        return int(np.argmin(legal))
+    widths, positions = _value_layout(n_bfu, idwl)
+    quantized[:] = gather_words(words, base + positions, widths)
+    short = np.flatnonzero(bsm.any(1))
+    split = bsm[short][:, t.BAND_OF_VALUE] > 0
+    quantized[short] = np.where(split, quantized[short][:, _SHORT_INVERSE], quantized[short])
+    return None
 
 
 def pack_units(
@@ -102,65 +122,78 @@ def pack_units(
     """
     arrays = [np.asarray(a) for a in (bsm, n_bfu, idwl, idsf, quantized)]
     leading = arrays[1].shape
-    sizes: tuple[tuple[int, ...], ...] = ((3,), (), (t.N_BFU_MAX,), (t.N_BFU_MAX,), (t.FRAME_SAMPLES,))
-    for name, array, size in zip(UnitArrays._fields, arrays, sizes, strict=True):
+    for name, array, size in zip(UnitArrays._fields, arrays, _FIELD_SIZES, strict=True):
         if not np.issubdtype(array.dtype, np.integer) or array.shape != leading + size:
             expected = list(leading + size)
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected integers {expected}")
-    flat = [_int64(array).reshape((-1, *size)) for array, size in zip(arrays, sizes, strict=True)]
-    bsm, n_bfu, idwl, idsf, quantized = flat
-
-    carried = n_bfu[:, None] > _BFUS
-    legal = _legal_header(bsm, n_bfu, idwl)
-    legal &= ((idsf >= 0) & (idsf <= np.where(carried, t.IDSF_MAX, 0))).all(1)
-    value_widths, value_positions = _value_layout(n_bfu, np.clip(idwl, 0, t.IDWL_MAX))
-    order = np.where(bsm[:, t.BAND_OF_VALUE] > 0, t.SHORT_ORDER, np.arange(t.FRAME_SAMPLES))
-    values = np.take_along_axis(quantized, order, axis=1)
-    half = (1 << value_widths) >> 1
-    legal &= ((values >= -half) & (values <= np.maximum(half - 1, 0))).all(1)
-    if not legal.all():
-        unit = int(np.argmin(legal))
-        entries = [array.reshape(-1, *size)[unit].tolist() for array, size in zip(arrays, sizes, strict=True)]
-        with _named(unit, leading):
-            SoundUnit(*(tuple(e) if isinstance(e, list) else e for e in entries))  # type: ignore[arg-type]
-
-    n = len(n_bfu)
-    carried = n_bfu[:, None] > _BFUS
-    idsf_start = t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None]
-    idsf_widths = np.where(carried, t.IDSF_BITS, 0)
-    columns: list[tuple[NDArray[np.int64], ArrayLike, ArrayLike]] = [  # word, position in the unit, width
-        (_STORED_LONG - bsm, _BSM_POSITIONS, t.BSM_BITS),
-        (np.searchsorted(_AMOUNTS, n_bfu)[:, None], _N_BFU_POSITION, t.N_BFU_BITS),
-        (idwl, t.HEADER_BITS + t.IDWL_BITS * _BFUS, np.where(carried, t.IDWL_BITS, 0)),
-        (idsf, np.where(carried, idsf_start + t.IDSF_BITS * _BFUS, 0), idsf_widths),
-        (values & ((1 << value_widths) - 1), value_positions, value_widths),
-    ]
-    words, positions, widths = (
-        np.concatenate([np.broadcast_to(column[i], column[0].shape) for column in columns], axis=1) for i in range(3)
-    )
-    positions = positions + t.SOUND_UNIT_BITS * np.arange(n)[:, None]
-    packed = place_words(words.ravel(), positions.ravel(), widths.ravel(), n * t.SOUND_UNIT_BYTES)
+    flat = [array.reshape((-1, *size)) for array, size in zip(arrays, _FIELD_SIZES, strict=True)]
+    packed = np.empty((len(flat[1]), t.SOUND_UNIT_BYTES), np.uint8)
+    for start in range(0, len(packed), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        bad = _pack_block(UnitArrays(*(_int32(array[block]) for array in flat)), packed[block])
+        if bad is not None:
+            entries = [array[start + bad].tolist() for array in flat]
+            with _named(start + bad, leading):
+                SoundUnit(*(tuple(e) if isinstance(e, list) else e for e in entries))  # type: ignore[arg-type]
     return packed.reshape((*leading, t.SOUND_UNIT_BYTES))
 
 
-def _value_layout(n_bfu: NDArray[np.int64], idwl: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pack_block(fields: UnitArrays, packed: NDArray[np.uint8]) -> int | None:
+    """Write sound units into `packed` [n, 212]; return the first illegal one, if there is one."""
+    bsm, n_bfu, idwl, idsf, quantized = fields
+    carried = n_bfu[:, None] > _BFUS
+    legal = _legal_header(bsm, n_bfu, idwl)
+    legal &= ((idsf >= 0) & (idsf <= t.IDSF_MAX * carried)).all(1)
+    widths, positions = _value_layout(n_bfu, np.clip(idwl, 0, t.IDWL_MAX))
+    values = quantized
+    if len(short := np.flatnonzero(bsm.any(1))):
+        values = quantized.copy()
+        split = bsm[short][:, t.BAND_OF_VALUE] > 0
+        values[short] = np.where(split, quantized[short][:, t.SHORT_ORDER], quantized[short])
+    codes = 1 << widths
+    # As an unsigned number, value + codes / 2 is below codes for every value of the word length and for no other.
+    legal &= ((values + (codes >> 1)).view(np.uint32) < codes.view(np.uint32)).all(1)
+    if not legal.all():
+        return int(np.argmin(legal))
+
+    columns: list[
+        tuple[NDArray[Any], ...]
+    ] = [  # word, position in the unit, width; a field of 0 bits may stand anywhere
+        (_STORED_LONG - bsm, _BSM_POSITIONS, np.array(t.BSM_BITS, np.int32)),
+        (np.searchsorted(_AMOUNTS, n_bfu).astype(np.int32)[:, None], _N_BFU_POSITION, np.array(t.N_BFU_BITS, np.int32)),
+        (idwl, _IDWL_POSITIONS, np.int32(t.IDWL_BITS) * carried),
+        (idsf, _idsf_positions(n_bfu), np.int32(t.IDSF_BITS) * carried),
+        (values & (codes - 1), positions, widths),
+    ]
+    words, places, sizes = (
+        np.concatenate([np.broadcast_to(column[i], column[0].shape) for column in columns], axis=1) for i in range(3)
+    )
+    places += (t.SOUND_UNIT_BITS * np.arange(len(packed), dtype=np.int32))[:, None]
+    packed[:] = place_words(words.ravel(), places.ravel(), sizes.ravel(), packed.size).reshape(packed.shape)
+    return None
+
+
+def _idsf_positions(n_bfu: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the bit position in the unit of each BFU's scale factor index [n, 52]."""
+    return t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None] + t.IDSF_BITS * _BFUS
+
+
+def _value_layout(n_bfu: NDArray[np.int32], idwl: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return width and bit position in the unit of each value, in bitstream order [n, 512]."""
-    widths = t.WORD_LENGTHS[idwl][:, t.BFU_OF_VALUE]
-    ends = np.cumsum(widths, axis=1)
-    start = t.HEADER_BITS + (t.IDWL_BITS + t.IDSF_BITS) * n_bfu[:, None]
-    return widths, start + ends - widths
+    widths = _WORD_LENGTHS[idwl]
+    used = widths * _SIZES
+    starts = (
+        t.HEADER_BITS + (t.IDWL_BITS + t.IDSF_BITS) * n_bfu[:, None] + np.cumsum(used, axis=1, dtype=np.int32) - used
+    )
+    widths, starts = np.repeat(widths, t.BFU_SIZES, axis=1), np.repeat(starts, t.BFU_SIZES, axis=1)
+    return widths, starts + widths * _PLACE_IN_BFU
 
 
-def _value_of_coefficient(bsm: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each coefficient in spectrum order, its place in bitstream order [n, 512]."""
-    return np.where(bsm[:, t.BAND_OF_VALUE] > 0, np.argsort(t.SHORT_ORDER), np.arange(t.FRAME_SAMPLES))
-
-
-def _legal_header(bsm: NDArray[np.int64], n_bfu: NDArray[np.int64], idwl: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _legal_header(bsm: NDArray[np.int32], n_bfu: NDArray[np.int32], idwl: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Tell which units have block modes, BFU amounts and word lengths that the format allows [n]."""
     legal: NDArray[np.bool_] = ((bsm == 0) | (bsm == _BSM_SHORT)).all(1) & np.isin(n_bfu, _AMOUNTS)
-    legal &= ((idwl >= 0) & (idwl <= np.where(n_bfu[:, None] > _BFUS, t.IDWL_MAX, 0))).all(1)
-    used = t.WORD_LENGTHS[np.clip(idwl, 0, t.IDWL_MAX)] @ t.BFU_SIZES
+    legal &= ((idwl >= 0) & (idwl <= t.IDWL_MAX * (n_bfu[:, None] > _BFUS))).all(1)
+    used = (_WORD_LENGTHS[np.clip(idwl, 0, t.IDWL_MAX)] * _SIZES).sum(1)
     return legal & (used <= t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu)
 
 
@@ -177,8 +210,9 @@ def _named(unit: int, leading: tuple[int, ...], first: int = 0) -> Iterator[None
     raise AssertionError("an illegal unit that SoundUnit takes for legal")
 
 
-def _int64(array: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Widen to int64; what is too large for it stays too large for any field."""
-    if array.dtype == np.uint64:
-        array = np.minimum(array, np.uint64(np.iinfo(np.int64).max))
-    return array.astype(np.int64)
+def _int32(array: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Bring integers to int32; what is too large for it stays too large for any field."""
+    if array.dtype.itemsize >= 4 and array.dtype != np.int32:
+        limits = np.iinfo(np.int32)
+        array = np.clip(array, None if array.dtype.kind == "u" else limits.min, limits.max)
+    return array.astype(np.int32, copy=False)

@@ -47,7 +47,7 @@ class BitWriter:
 
 
 def place_words(
-    words: NDArray[np.int64], positions: NDArray[np.int64], widths: NDArray[np.int64], n_bytes: int
+    words: NDArray[np.int32], positions: NDArray[np.int32], widths: NDArray[np.int32], n_bytes: int
 ) -> NDArray[np.uint8]:
     """Write many bit fields, none overlapping another, into zeroed bytes.
 
@@ -59,21 +59,32 @@ def place_words(
 
     Shape: words, positions, widths [n] -> [n_bytes]
     """
-    byte = positions >> 3
     word = words << (24 - (positions & 7) - widths)
     # Fields do not overlap, so adding equals or-ing, and float64 holds every 24-bit sum exactly.
-    sums = np.bincount(byte, weights=word, minlength=n_bytes).astype(np.int64)
-    out = sums >> 16 & 0xFF
-    out[1:] += sums[:-1] >> 8 & 0xFF
-    out[2:] += sums[:-2] & 0xFF
+    sums = np.bincount(positions >> 3, weights=word, minlength=n_bytes).astype(np.int32)
+    out = sums >> 16
+    out[1:] |= sums[:-1] >> 8 & 0xFF
+    out[2:] |= sums[:-2] & 0xFF
     return out.astype(np.uint8)
 
 
-def gather_words(data: NDArray[np.uint8], positions: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Read many bit fields of 0..16 bits as numbers from 0 up; the inverse of `place_words`.
+def words_at_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return, for each byte, the 32 bits that begin with it, zeros after the end. Shape: [n_bytes] -> [n_bytes]."""
+    padded = np.concatenate([data, np.zeros(3, np.uint8)])
+    return np.ndarray(data.shape, ">u4", padded, strides=(1,)).astype(np.uint32)
 
-    Shape: data [n_bytes], positions, widths [n] -> [n]
+
+def gather_words(
+    words: NDArray[np.uint32], positions: NDArray[np.int32], widths: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """Read many bit fields of 0..16 bits as two's complement; the inverse of `place_words`.
+
+    Args:
+        words: `words_at_bytes` of the data.
+        positions: bit position of each field's first bit, counted over all bytes.
+        widths: bits of each field, 0..16; a field of 0 bits reads 0.
+
+    Shape: words [n_bytes], positions, widths [n] -> [n]
     """
-    padded = np.concatenate([data, np.zeros(2, np.uint8)]).astype(np.int64)
-    words = padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]
-    return words[positions >> 3] >> (24 - (positions & 7) - widths) & ((1 << widths) - 1)
+    aligned = (words[positions >> 3] << (positions & 7).astype(np.uint32)).view(np.int32)
+    return (aligned >> np.minimum(32 - widths, 31)) * (widths > 0)

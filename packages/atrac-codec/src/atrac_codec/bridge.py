@@ -66,11 +66,11 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
         return from_units(reader.read()).map(lambda f: f.transpose(0, 1)), reader.header.samples
 
 
-def _whole_numbers(name: str, field: Tensor) -> NDArray[np.int64]:
+def _whole_numbers(name: str, field: Tensor) -> NDArray[np.int32]:
     values = field.detach()
     if values.is_floating_point():
         wrong = values != values.round()  # not a number differs from itself
         if wrong.any() or values.isinf().any():
             place = (wrong | values.isinf()).nonzero()[0].tolist()
             raise SoundUnitError(f"{name}{place} = {values[tuple(place)].item()}, allowed whole numbers")
-    return values.long().cpu().numpy()
+    return values.to(torch.int32).cpu().numpy()
