@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrac_bitstream import tables as t
-from atrac_modules import rate
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
@@ -38,6 +37,9 @@ _SHIFT_RANGE: Final = 0.1
 _SPARE_BITS: Final = 110
 """An allocation that leaves fewer bits than this is good enough."""
 _WORD_LENGTH_MAX: Final = 16
+_FRACTION: Final = 24
+_ONE: Final = 1 << _FRACTION
+"""One bit, in the fixed-point numbers of the bisection."""
 
 # fmt: off
 _FRANK: Final = [
@@ -147,6 +149,7 @@ class BitExactAllocator(Allocator):
         self.register_buffer("fixed_short", torch.from_numpy(_FIXED_SHORT), persistent=False)
         self.register_buffer("threshold", torch.from_numpy(hearing_threshold()), persistent=False)
 
+    @full_precision
     @torch.no_grad()
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
@@ -179,59 +182,58 @@ def allocate(wanted: Tensor) -> tuple[Tensor, Tensor]:
     Dtype:  int64
     """
     leading = wanted.shape[:-1]
-    wanted = wanted.reshape(-1, t.N_BFU_MAX)
-    amounts = torch.tensor(t.BFU_AMOUNTS, device=wanted.device)
-    sizes = torch.as_tensor(t.BFU_SIZES, device=wanted.device)
-    carried = carries(amounts)
-    step = carried & ~torch.cat([carried[:1], carried[:-1]])  # what each amount carries beyond the one before
-
-    words = torch.zeros(wanted.shape, dtype=torch.int64, device=wanted.device)
-    amount = torch.full(wanted.shape[:1], len(t.BFU_AMOUNTS) - 1, device=wanted.device)
-    spare = torch.zeros_like(amount)
-    # float32 whatever the input's dtype: the bisection is part of what makes the bytes.
-    low = torch.full(wanted.shape[:1], _SHIFT_LOW, dtype=torch.float32, device=wanted.device)
-    high, shift = torch.full_like(low, _SHIFT_HIGH), torch.full_like(low, _SHIFT_START)
+    # Whole numbers of 2 ** -24 bits: exact, and faster.
+    wanted = (wanted.reshape(-1, t.N_BFU_MAX).clamp(-64, 64) * _ONE).floor().to(torch.int32)
+    words = torch.zeros_like(wanted)
+    n_bfu = torch.zeros_like(wanted[:, 0])
+    spare = torch.zeros_like(wanted[:, 0])
     unit = torch.arange(len(wanted), device=wanted.device)  # sound units still undecided
-    while len(unit):
-        tried = (wanted[unit] - shift[:, None]).trunc()
-        tried = torch.where((tried < 2) | ~carried[amount[unit]], 0, tried).clamp_max(_WORD_LENGTH_MAX).long()
-        left = rate.value_bits(amounts[amount[unit]]) - (tried * sizes).sum(-1)
-        over = left < 0
-        settled = ~over & ((left <= _SPARE_BITS) | (high - low < _SHIFT_RANGE))
-        emptied = (amount[unit] > 0) & ~(tried.bool() & step[amount[unit]]).any(-1)
-
-        done = settled & ~emptied
-        words[unit[done]] = tried[done]
-        spare[unit[done]] = left[done]
-
-        restart = settled & emptied
-        amount[unit[restart]] -= 1
-        low, high = torch.where(over, shift, low), torch.where(over | settled, high, shift)
-        moved = shift + torch.where(over, high - shift, low - shift) / 2
-        # A spectrum that no shift in the range makes fit, which the reference codec would ponder for ever.
-        high = torch.where(over & (moved == shift), high + _SHIFT_HIGH, high)
-        low, high = low.masked_fill(restart, _SHIFT_LOW), high.masked_fill(restart, _SHIFT_HIGH)
-        shift = moved.masked_fill(restart, _SHIFT_START)
-        unit, low, high, shift = (x[~done] for x in (unit, low, high, shift))
-
-    _boost(words, spare, amounts[amount])
+    for fewer, amount in zip((0, *t.BFU_AMOUNTS[:-1])[::-1], t.BFU_AMOUNTS[::-1], strict=True):
+        tried, left = _bisect(wanted[unit, :amount], t.value_bits(amount))
+        filled = tried[:, fewer:].any(-1) | (fewer == 0)
+        done = unit[filled]
+        words[done, :amount], n_bfu[done], spare[done] = tried[filled], amount, left[filled]
+        unit = unit[~filled]
+        if not len(unit):
+            break
+    _boost(words, spare, n_bfu)
     idwl = (words - 1).clamp_min(0)
-    return amounts[amount].reshape(leading), idwl.reshape(*leading, t.N_BFU_MAX)
+    return n_bfu.reshape(leading).long(), idwl.reshape(*leading, t.N_BFU_MAX).long()
+
+
+def _bisect(wanted: Tensor, available: int) -> tuple[Tensor, Tensor]:
+    """Find the shift of each sound unit; return its word lengths [n, amount] and the bits left over [n], int32."""
+    sizes = torch.as_tensor(t.BFU_SIZES[: wanted.shape[1]], device=wanted.device).float()
+    low = torch.full_like(wanted[:, :1], int(_SHIFT_LOW * _ONE))
+    high = torch.full_like(low, int(_SHIFT_HIGH * _ONE))
+    shift = torch.full_like(low, int(_SHIFT_START * _ONE))
+    while True:
+        words = (wanted - shift) >> _FRACTION
+        words = (words * (words >= 2)).clamp_max(_WORD_LENGTH_MAX)
+        left = available - (words.float() @ sizes).int()[:, None]
+        over = left < 0
+        settled = ~over & ((left <= _SPARE_BITS) | (high - low < int(_SHIFT_RANGE * _ONE)))
+        if settled.all():
+            return words, left[:, 0]
+        low, high = torch.where(over, shift, low), torch.where(over | settled, high, shift)
+        # A spectrum that no shift in the range makes fit, which the reference codec would ponder for ever.
+        high = torch.where(over & (high - shift <= 1), high + int(_SHIFT_HIGH * _ONE), high)
+        shift = shift + torch.where(over, (high - shift) >> 1, -((shift - low) >> 1)) * ~settled
 
 
 def _boost(words: Tensor, spare: Tensor, n_bfu: Tensor) -> None:
     """Give spare bits away in rounds: one more bit per value, two where there was none."""
     active = torch.arange(len(words), device=words.device)
     while len(active):
-        columns, left = words[active], spare[active]
-        before = left
+        columns, before, carried = words[active], spare[active], n_bfu[active]
+        left = before
         for bfu in _BOOSTED:
             word = columns[:, bfu]
-            more = torch.where(word > 0, 1, 2)
+            more = 1 + (word == 0).int()
             cost = more * int(t.BFU_SIZES[bfu])
-            given = (cost <= left) & (word < _WORD_LENGTH_MAX) & (bfu < n_bfu[active])
-            columns[:, bfu] = word + more * given
-            left = left - cost * given
+            more = more * ((cost <= left) & (word < _WORD_LENGTH_MAX) & (bfu < carried))
+            columns[:, bfu] = word + more
+            left = left - more * int(t.BFU_SIZES[bfu])
         words[active], spare[active] = columns, left
         active = active[left < before]
 

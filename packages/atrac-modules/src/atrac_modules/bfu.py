@@ -49,7 +49,7 @@ class BfuLayout(nn.Module):
 
     def expand(self, per_bfu: Tensor, bsm: Tensor) -> Tensor:
         """Give each coefficient, in spectrum order, the value of its BFU. Shape: [*, 52], bsm [*, 3] -> [*, 512]."""
-        return self.ungroup(per_bfu[..., self.get_buffer("bfu_of_value")], bsm)
+        return self.ungroup(per_bfu.index_select(-1, self.get_buffer("bfu_of_value")), bsm)
 
     def maximum(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return the largest magnitude in each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
@@ -64,10 +64,15 @@ class BfuLayout(nn.Module):
         return bsm[..., self.get_buffer("band_of_bfu")]
 
     def _permute(self, x: Tensor, bsm: Tensor, order: Tensor) -> Tensor:
-        short = bsm.detach() > 0
-        if not short.any():
+        # Short blocks are rare: only the frames that have some are moved.
+        short = (bsm.detach() > 0).reshape(-1, t.N_BANDS)
+        rows = short.any(-1).nonzero()[:, 0]
+        if not len(rows):
             return x
-        return torch.where(short[..., self.get_buffer("band_of_value")], x[..., order], x)
+        frames = x.reshape(-1, t.FRAME_SAMPLES)
+        own = frames[rows]
+        moved = torch.where(short[rows][:, self.get_buffer("band_of_value")], own.index_select(-1, order), own)
+        return frames.index_copy(0, rows, moved).view_as(x)
 
 
 def reduce_bfus(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:

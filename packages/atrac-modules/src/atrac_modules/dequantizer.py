@@ -64,5 +64,6 @@ class ReferenceDequantizer(Dequantizer):
         check_shape("idwl", idwl, -1, N_BFU_MAX)
         check_shape("bsm", bsm, -1, N_BANDS)
         factors = scale_factor(idsf, self.scale_factors.to(quantized.dtype))
-        steps = factors * self.inverse_levels.to(quantized.dtype)[idwl.detach().long()]
+        inverse = self.inverse_levels.to(quantized.dtype).index_select(0, idwl.detach().long().flatten())
+        steps = factors * inverse.view(idwl.shape)
         return self.layout.expand(steps, bsm) * quantized

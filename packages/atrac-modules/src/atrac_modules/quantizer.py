@@ -15,6 +15,7 @@ from torch import Tensor
 
 from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX
 from atrac_modules.bfu import BfuLayout
+from atrac_modules.scaler import LARGEST_SCALED
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import Rounding, StraightThrough
 
@@ -70,26 +71,26 @@ class ReferenceQuantizer(Quantizer):
         check_shape("idwl", idwl, -1, N_BFU_MAX)
         check_shape("bsm", bsm, -1, N_BANDS)
         index = idwl.detach().long()
-        levels = self._per_coefficient(index, bsm, scaled.dtype)
-        quantized = self._quantize(scaled, index, levels, bsm)
+        # Below 1 as it is, a scaled value stays in its word length however it is rounded; without bits it is times 0.
+        scaled = scaled.clamp(-LARGEST_SCALED, LARGEST_SCALED)
+        quantized = self.rounding(scaled * self._levels(index, bsm, scaled.dtype, without_bits=0))
         if idwl.requires_grad:
+            levels = self._levels(index, bsm, scaled.dtype, without_bits=1)
             slope = levels * self._gain(scaled.detach(), quantized.detach() / levels, index, bsm)
             quantized = quantized + self.layout.expand(idwl - idwl.detach(), bsm) * slope
         return quantized
 
-    def _per_coefficient(self, index: Tensor, bsm: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.layout.expand(self.levels.to(dtype)[index], bsm)
-
-    def _quantize(self, scaled: Tensor, index: Tensor, levels: Tensor, bsm: Tensor) -> Tensor:
-        rounded = self.rounding(scaled * levels)
-        return rounded.clamp(-levels, levels) * self.layout.expand(index > 0, bsm)
+    def _levels(self, index: Tensor, bsm: Tensor, dtype: torch.dtype, without_bits: int) -> Tensor:
+        """Return the levels of each coefficient, in spectrum order."""
+        table = self.levels.to(dtype).clone()
+        table[0] = without_bits
+        return self.layout.expand(table.index_select(0, index.flatten()).view(index.shape), bsm)
 
     def _gain(self, scaled: Tensor, y: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
         """Return the slope of the reconstruction along the word length. Shape: [*, F, 512]."""
         direction = torch.where(index == IDWL_MAX, -1, 1)
-        other_levels = self._per_coefficient(index + direction, bsm, scaled.dtype)
-        other = (scaled * other_levels).round() / other_levels
-        other = other * self.layout.expand(index + direction > 0, bsm)
+        steps, levels = (self._levels(index + direction, bsm, scaled.dtype, without_bits=n) for n in (0, 1))
+        other = (scaled * steps).round() / levels
         step, error = other - y, y - scaled
         norms = self.layout.sum(step.square(), bsm), self.layout.sum(error.square(), bsm)
         ratio = torch.where(norms[1] > 0, norms[0] / norms[1].clamp_min(torch.finfo(y.dtype).tiny), 0.0)

@@ -81,8 +81,7 @@ class ReferenceScaler(Scaler):
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
         largest = self.layout.maximum(spectrum, bsm)
-        hard = torch.bucketize(largest.detach(), self.table.to(largest.dtype)).clamp_max(IDSF_MAX)
-        idsf = hard.to(largest.dtype)
+        idsf = smallest_scale_factor(largest.detach(), self.table).to(largest.dtype)
         if largest.requires_grad:
             idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(self.table[0].item()).log2())
         return Scaled(idsf, self.scale(spectrum, idsf, bsm))
@@ -92,7 +91,23 @@ class ReferenceScaler(Scaler):
         """Scale by scale factors that are given."""
         check_shape("idsf", idsf, -1, N_BFU_MAX)
         scaled = spectrum / self.layout.expand(scale_factor(idsf, self.table.to(spectrum.dtype)), bsm)
-        return torch.where(scaled.abs() >= 1, LARGEST_SCALED * scaled.detach().sign(), scaled)
+        over = scaled.detach().abs() >= 1
+        return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if over.any() else scaled
+
+
+def smallest_scale_factor(largest: Tensor, table: Tensor) -> Tensor:
+    """Find the index of the smallest scale factor not below a magnitude; 63 for all over 1.
+
+    Within each octave the table's steps are the same three, so that exponent and mantissa tell.
+
+    Shape: largest [*], table [64] -> int32 [*]
+    """
+    table = table.to(largest.dtype)
+    mantissa, exponent = torch.frexp(largest.clamp(table[0], table[-1]))
+    index = 3 * exponent + IDSF_MAX
+    for step in torch.frexp(table[:3]).mantissa:
+        index = index - (mantissa <= step).int()
+    return index
 
 
 def scale_factor(idsf: Tensor, table: Tensor) -> Tensor:
@@ -100,7 +115,7 @@ def scale_factor(idsf: Tensor, table: Tensor) -> Tensor:
 
     Shape: idsf [*], table [64] -> [*]
     """
-    value = table[idsf.detach().long()]
+    value = table.index_select(0, idsf.detach().long().flatten()).view(idsf.shape)
     if not idsf.requires_grad:
         return value
     return value * (math.log(2) / 3 * (idsf - idsf.detach()) + 1)
