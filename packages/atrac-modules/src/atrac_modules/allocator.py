@@ -183,34 +183,52 @@ def allocate(wanted: Tensor) -> tuple[Tensor, Tensor]:
     """
     leading = wanted.shape[:-1]
     # Whole numbers of 2 ** -24 bits: exact, and faster.
-    wanted = (wanted.reshape(-1, t.N_BFU_MAX).clamp(-64, 64) * _ONE).floor().to(torch.int32)
+    wanted = (wanted.reshape(-1, t.N_BFU_MAX).clamp(-40, 40) * _ONE).floor().to(torch.int32)
     words = torch.zeros_like(wanted)
     n_bfu = torch.zeros_like(wanted[:, 0])
     spare = torch.zeros_like(wanted[:, 0])
     unit = torch.arange(len(wanted), device=wanted.device)  # sound units still undecided
     for fewer, amount in zip((0, *t.BFU_AMOUNTS[:-1])[::-1], t.BFU_AMOUNTS[::-1], strict=True):
-        tried, left = _bisect(wanted[unit, :amount], t.value_bits(amount))
+        empty = _stays_empty(wanted[unit, :amount], fewer, t.value_bits(amount))
+        candidates, unit = unit[~empty], unit[empty]
+        if not len(candidates):
+            continue
+        tried, left = _bisect(wanted[candidates, :amount], t.value_bits(amount))
         filled = tried[:, fewer:].any(-1) | (fewer == 0)
-        done = unit[filled]
+        done = candidates[filled]
         words[done, :amount], n_bfu[done], spare[done] = tried[filled], amount, left[filled]
-        unit = unit[~filled]
-        if not len(unit):
-            break
+        unit = torch.cat([unit, candidates[~filled]])
     _boost(words, spare, n_bfu)
     idwl = (words - 1).clamp_min(0)
     return n_bfu.reshape(leading).long(), idwl.reshape(*leading, t.N_BFU_MAX).long()
 
 
+def _words(wanted: Tensor, shift: Tensor, available: int) -> tuple[Tensor, Tensor]:
+    """Return the word lengths that a shift [n, 1] gives [n, amount], and the bits left over [n, 1], int32."""
+    sizes = torch.as_tensor(t.BFU_SIZES[: wanted.shape[1]], device=wanted.device).float()
+    words = (wanted - shift) >> _FRACTION
+    words = (words * (words >= 2)).clamp_max(_WORD_LENGTH_MAX)
+    return words, available - (words.float() @ sizes).int()[:, None]
+
+
+def _stays_empty(wanted: Tensor, fewer: int, available: int) -> Tensor:
+    """Tell for certain of which sound units the BFUs from `fewer` on will get nothing [n].
+
+    The largest shift that would give them something does not fit, and larger ones give less.
+    """
+    if fewer == 0:
+        return torch.zeros(len(wanted), dtype=torch.bool, device=wanted.device)
+    shift = wanted[:, fewer:].amax(1, keepdim=True) - 2 * _ONE
+    return (_words(wanted, shift, available)[1] < 0)[:, 0]
+
+
 def _bisect(wanted: Tensor, available: int) -> tuple[Tensor, Tensor]:
     """Find the shift of each sound unit; return its word lengths [n, amount] and the bits left over [n], int32."""
-    sizes = torch.as_tensor(t.BFU_SIZES[: wanted.shape[1]], device=wanted.device).float()
     low = torch.full_like(wanted[:, :1], int(_SHIFT_LOW * _ONE))
     high = torch.full_like(low, int(_SHIFT_HIGH * _ONE))
     shift = torch.full_like(low, int(_SHIFT_START * _ONE))
     while True:
-        words = (wanted - shift) >> _FRACTION
-        words = (words * (words >= 2)).clamp_max(_WORD_LENGTH_MAX)
-        left = available - (words.float() @ sizes).int()[:, None]
+        words, left = _words(wanted, shift, available)
         over = left < 0
         settled = ~over & ((left <= _SPARE_BITS) | (high - low < int(_SHIFT_RANGE * _ONE)))
         if settled.all():
@@ -223,19 +241,22 @@ def _bisect(wanted: Tensor, available: int) -> tuple[Tensor, Tensor]:
 
 def _boost(words: Tensor, spare: Tensor, n_bfu: Tensor) -> None:
     """Give spare bits away in rounds: one more bit per value, two where there was none."""
+    boosted = torch.tensor(_BOOSTED, device=words.device)
+    carried = boosted < n_bfu[:, None]
+    columns = words[:, boosted].masked_fill(~carried, _WORD_LENGTH_MAX)  # full, so that they are passed over
     active = torch.arange(len(words), device=words.device)
     while len(active):
-        columns, before, carried = words[active], spare[active], n_bfu[active]
-        left = before
-        for bfu in _BOOSTED:
-            word = columns[:, bfu]
+        before = left = spare[active]
+        given = []
+        for bfu, word in zip(_BOOSTED, columns[active].unbind(1), strict=True):
+            size = int(t.BFU_SIZES[bfu])
             more = 1 + (word == 0).int()
-            cost = more * int(t.BFU_SIZES[bfu])
-            more = more * ((cost <= left) & (word < _WORD_LENGTH_MAX) & (bfu < carried))
-            columns[:, bfu] = word + more
-            left = left - more * int(t.BFU_SIZES[bfu])
-        words[active], spare[active] = columns, left
+            more = more * ((more * size <= left) & (word < _WORD_LENGTH_MAX))
+            left = left - more * size
+            given.append(word + more)
+        columns[active], spare[active] = torch.stack(given, 1), left
         active = active[left < before]
+    words[:, boosted] = columns * carried
 
 
 def hearing_threshold() -> NDArray[np.float32]:
