@@ -78,3 +78,35 @@ def test_nothing_in_is_silence_or_nothing_out():
     stream = StreamEncoder(build_encoder(), 2)
     assert stream.finish().shape == (8, 2, 212)
     assert StreamDecoder(build_decoder(), 2).finish().shape == (2, 0)
+
+
+def test_the_callers_arrays_may_be_used_again(sound, golden):
+    pcm, buffer = sound(20_000), np.zeros((2, 1000), np.float32)
+    stream, reused = (StreamEncoder(build_encoder(), 2) for _ in range(2))
+    for at in range(0, 20_000, 1000):
+        buffer[:] = pcm[:, at : at + 1000]
+        reused.push(buffer)
+    stream.push(pcm)
+    buffer[:] = 0
+    assert np.array_equal(reused.finish(), stream.finish())
+
+    units = golden.units.copy()
+    decoder = StreamDecoder(build_decoder(), units.shape[1])
+    decoder.push(units)
+    units[:] = 0
+    assert decoder.finish().any()
+
+
+def test_other_shapes_are_refused_with_the_expected_one():
+    with pytest.raises(ValueError, match=r"pcm is \[1, 5\], expected \[2, n\]"):
+        StreamEncoder(build_encoder(), 2).push(np.zeros((1, 5), np.float32))
+    with pytest.raises(ValueError, match=r"units is uint8 \[3, 1, 212\], expected uint8 \[F, 2, 212\]"):
+        StreamDecoder(build_decoder(), 2).push(np.zeros((3, 1, 212), np.uint8))
+    with pytest.raises(ValueError, match="units is float64"):
+        StreamDecoder(build_decoder(), 2).push(np.zeros((3, 2, 212)))
+
+
+def test_samples_may_come_one_at_a_time(sound):
+    pcm = sound(3000, 1)
+    one = encode_in_pieces("reference", pcm, [1])
+    assert np.array_equal(one, encode_in_pieces("reference", pcm, [3000]))

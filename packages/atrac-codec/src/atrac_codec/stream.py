@@ -48,6 +48,7 @@ class StreamEncoder:
         self._multiple = frames_multiple
         self._lead = np.zeros((channels, 0), np.float32)
         self._waiting: list[NDArray[np.float32]] = []
+        self._n_waiting = 0
         self._loudness: Tensor | None = None
         self._frames = 0
         self.samples = 0
@@ -58,14 +59,21 @@ class StreamEncoder:
 
         Shape: pcm [C, n] -> [F, C, 212]
         Units: full scale +-1.0
+        Raises:
+            ValueError: pcm has another number of channels, or of dimensions.
         """
+        if pcm.ndim != 2 or len(pcm) != len(self._lead):
+            raise ValueError(f"pcm is {list(pcm.shape)}, expected [{len(self._lead)}, n]")
+        pcm = np.array(pcm, np.float32)  # a copy: the caller may use the array again
         self.samples += pcm.shape[1]
         self._waiting.append(pcm)
+        self._n_waiting += pcm.shape[1]
         size = CHUNK_FRAMES * FRAME_SAMPLES
         units = []
-        if sum(part.shape[1] for part in self._waiting) >= size:
+        if self._n_waiting >= size:
             joined = np.concatenate(self._waiting, axis=1)
-            whole = joined.shape[1] // size * size
+            self._n_waiting = joined.shape[1] % size
+            whole = joined.shape[1] - self._n_waiting
             units = [self._encode(joined[:, i : i + size]) for i in range(0, whole, size)]
             self._waiting = [joined[:, whole:]]
         return self._join(units)
@@ -117,7 +125,9 @@ class StreamDecoder:
 
     def __init__(self, decoder: NNDecoder, channels: int) -> None:
         self._decoder = decoder
-        self._waiting = np.zeros((0, channels, SOUND_UNIT_BYTES), np.uint8)
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._n_waiting = 0
+        self._channels = channels
         self._lead: FrameBatch | None = None
         self._frames = 0
 
@@ -128,18 +138,27 @@ class StreamDecoder:
         Units: full scale +-1.0, not clipped
         Raises:
             SoundUnitError: a unit is damaged; it is named by frame and channel.
+            ValueError: units has another number of channels, or another shape or dtype.
         """
-        self._waiting = np.concatenate([self._waiting, units])
+        if units.dtype != np.uint8 or units.shape[1:] != (self._channels, SOUND_UNIT_BYTES):
+            expected = f"uint8 [F, {self._channels}, {SOUND_UNIT_BYTES}]"
+            raise ValueError(f"units is {units.dtype} {list(units.shape)}, expected {expected}")
+        units = units.copy()  # the caller may use the array again
+        self._waiting.append(units)
+        self._n_waiting += len(units)
         parts = []
-        while len(self._waiting) >= CHUNK_FRAMES:
-            parts.append(self._decode(self._waiting[:CHUNK_FRAMES]))
-            self._waiting = self._waiting[CHUNK_FRAMES:]
+        if self._n_waiting >= CHUNK_FRAMES:
+            joined = np.concatenate(self._waiting)
+            self._n_waiting = len(joined) % CHUNK_FRAMES
+            whole = len(joined) - self._n_waiting
+            parts = [self._decode(joined[i : i + CHUNK_FRAMES]) for i in range(0, whole, CHUNK_FRAMES)]
+            self._waiting = [joined[whole:]]
         return self._join(parts)
 
     def finish(self) -> NDArray[np.float32]:
         """Return the samples of the remaining sound units. Shape: [C, n]."""
-        rest, self._waiting = self._waiting, self._waiting[:0]
-        return self._join([self._decode(rest)] if len(rest) else [])
+        rest, self._waiting, self._n_waiting = self._waiting, [], 0
+        return self._join([self._decode(units)] if rest and len(units := np.concatenate(rest)) else [])
 
     @torch.no_grad()
     def _decode(self, units: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -156,4 +175,4 @@ class StreamDecoder:
         return self._decoder(joined)[:, -CHUNK_FRAMES * FRAME_SAMPLES : end].numpy()
 
     def _join(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        return np.concatenate([np.zeros((self._waiting.shape[1], 0), np.float32), *parts], axis=1)
+        return np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)
