@@ -1,4 +1,4 @@
-"""Encoding and decoding 20 s of stereo in memory, against FFmpeg decoding the same file through PyAV."""
+"""Encoding and decoding 60 s of stereo in memory, against FFmpeg decoding the same file through PyAV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atrac_codec import (
 )
 from atrac_codec.outside import ffmpeg_decode
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture(scope="module")

@@ -189,7 +189,7 @@ class Compare:
         else:
             table = Table("measure", "value", box=None)
             for name, value in scores.items():
-                table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
+                table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
             Console(highlight=False).print(table)
         return 0
 
