@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from atrac_bitstream import AeaReader, AtracError, SoundUnitError
-from atrac_codec import from_aea, from_units, to_aea, to_units
+from atrac_codec import build_decoder, from_aea, from_units, to_aea, to_units
+from atrac_codec.bridge import device_of
 from atrac_modules import FrameBatch
 
 
@@ -61,3 +62,9 @@ def test_gradients_do_not_hinder():
     batch = FrameBatch(*(torch.zeros(size, requires_grad=True) for size in sizes))
     batch = FrameBatch(batch.bsm, torch.full((1,), 20.0), *list(batch)[2:])
     assert to_units(batch).shape == (1, 212)
+
+
+def test_device_is_that_of_the_tables():
+    decoder = build_decoder()
+    assert device_of(decoder) == torch.device("cpu")
+    assert device_of(decoder.to("meta")) == torch.device("meta")

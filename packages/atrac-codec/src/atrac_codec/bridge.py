@@ -6,11 +6,12 @@ The only place where one becomes the other. What is no whole number, or does not
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrac_bitstream import AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
 from atrac_modules import FrameBatch
@@ -64,6 +65,11 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
     """
     with AeaReader(io.BytesIO(data)) as reader:
         return from_units(reader.read()).map(lambda f: f.transpose(0, 1)), reader.header.samples
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device that a module's tables or weights lie on."""
+    return next(itertools.chain(module.parameters(), module.buffers())).device
 
 
 def _whole_numbers(name: str, field: Tensor) -> NDArray[np.int32]:

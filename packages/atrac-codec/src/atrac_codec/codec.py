@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, Self, overload
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -104,5 +103,5 @@ class NNFullCodec(nn.Module):
             AtracError: the data is no AEA file, or a sound unit is damaged.
         """
         batch, samples = bridge.from_aea(data)
-        device = next((b.device for b in self.decoder.buffers()), torch.device("cpu"))
+        device = bridge.device_of(self.decoder)
         return self.decode(batch.map(lambda f: f.unsqueeze(0).to(device)), samples)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atrac_bitstream import FRAMES_MULTIPLE, frames_for
 from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
-from atrac_codec.bridge import from_units, to_units
+from atrac_codec.bridge import device_of, from_units, to_units
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import FrameBatch
@@ -95,7 +95,7 @@ class StreamEncoder:
 
     @torch.no_grad()
     def _encode(self, chunk: NDArray[np.float32]) -> NDArray[np.uint8]:
-        pcm = torch.from_numpy(np.concatenate([self._lead, chunk], axis=1)[None])
+        pcm = torch.from_numpy(np.concatenate([self._lead, chunk], axis=1)[None]).to(device_of(self._encoder))
         lead_frames = self._lead.shape[1] // FRAME_SAMPLES
         encoded = self._encoder.stages(pcm, lead_frames, self._loudness)
         self._loudness = encoded.loudness_end
@@ -164,7 +164,8 @@ class StreamDecoder:
     def _decode(self, units: NDArray[np.uint8]) -> NDArray[np.float32]:
         missing = CHUNK_FRAMES - len(units)
         # To [C, F, …], filled up with frames of silence.
-        batch = from_units(units, self._frames).map(lambda f: f.transpose(0, 1))
+        device = device_of(self._decoder)
+        batch = from_units(units, self._frames).map(lambda f: f.transpose(0, 1).to(device))
         batch = batch.map(lambda f: torch.cat([f, f.new_zeros(f.shape[0], missing, *f.shape[2:])], 1))
         joined = batch
         if lead := self._lead:
@@ -172,7 +173,7 @@ class StreamDecoder:
         self._lead = batch.map(lambda f: f[:, -LEAD_FRAMES:])
         self._frames += len(units)
         end = -missing * FRAME_SAMPLES or None
-        return self._decoder(joined)[:, -CHUNK_FRAMES * FRAME_SAMPLES : end].numpy()
+        return self._decoder(joined)[:, -CHUNK_FRAMES * FRAME_SAMPLES : end].cpu().numpy()
 
     def _join(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         return np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)
