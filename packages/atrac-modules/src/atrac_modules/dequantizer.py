@@ -2,7 +2,7 @@
 
     quantized, idsf, idwl, bsm ─[ dequantizer ]→ spectrum
 
-Source: docs/format.md; [AES-3456] sec. 4.
+Source: docs/format.md; [AES-3456].
 """
 
 from __future__ import annotations

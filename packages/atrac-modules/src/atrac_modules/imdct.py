@@ -4,7 +4,7 @@
 
     y[n] = 2 sum_k X[k] cos(2 pi / N (n + 1/2 + N / 4) (k + 1/2)), windowed as in the MDCT, overlapped and added
 
-Source: [AES-3456] sec. 4; [atracdenc] atrac1denc.cpp, mdct.h.
+Source: [AES-3456]; [atracdenc] atrac1denc.cpp, mdct.h.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     … ─imdct→ bands ─[ iqmf ]→ pcm
 
 The mirror of `qmf.py`: low and mid are joined at a quarter of the rate, the result and the delayed high band at half
-of it. Source: [AES-3456] sec. 3; order of operations: [atracdenc] qmf.h, atrac1_qmf.h.
+of it. Source: [AES-3456]; order of operations: [atracdenc] qmf.h, atrac1_qmf.h.
 """
 
 from __future__ import annotations

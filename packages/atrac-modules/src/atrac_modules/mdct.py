@@ -9,7 +9,7 @@ samples of a band, S = 32 in short blocks, N the transform's length and w(i) = s
     X[k]  = (s / N) sum_n block[n] cos(2 pi / N (n + 1/2 + N / 4) (k + 1/2)),  s = 1 for 512, else 1/2
 
 High short blocks count double, and the coefficients of each block in mid and high stand in reverse, because those
-bands come out of the QMF upside down. Source: [AES-3456] sec. 3; [atracdenc] atrac1denc.cpp, mdct.h.
+bands come out of the QMF upside down. Source: [AES-3456]; [atracdenc] atrac1denc.cpp, mdct.h.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     pcm ─[ qmf ]→ bands ─transient→ …
 
 Two levels of one 48-tap quadrature mirror filter: the first splits at 11 kHz, the second splits the lower half at
-5.5 kHz; meanwhile the high band waits. Source: [AES-3456] sec. 3; taps and order of
+5.5 kHz; meanwhile the high band waits. Source: [AES-3456]; taps and order of
 operations: [atracdenc] qmf.h, atrac1_qmf.h.
 """
 

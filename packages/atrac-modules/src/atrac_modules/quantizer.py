@@ -2,7 +2,7 @@
 
     scaled, idwl, bsm ─[ quantizer ]→ quantized
 
-Source: [atracdenc] atrac1_bitalloc.cpp; [AES-3456] sec. 3.
+Source: [atracdenc] atrac1_bitalloc.cpp; [AES-3456].
 """
 
 from __future__ import annotations

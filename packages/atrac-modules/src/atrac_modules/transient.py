@@ -3,7 +3,7 @@
     … ─qmf→ bands ─[ transient ]→ bsm;  bands, bsm ─mdct→ …
 
 A level is taken of every 16 samples of the high-passed band; a frame whose level jumps is split. Source:
-[atracdenc] transient_detector.cpp; [AES-3456] sec. 3 leaves the decision to the encoder.
+[atracdenc] transient_detector.cpp; the format leaves the decision to the encoder.
 """
 
 from __future__ import annotations
