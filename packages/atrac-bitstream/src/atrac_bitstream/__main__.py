@@ -1,4 +1,7 @@
-"""`python -m atrac_bitstream info FILE...`: what AEA files hold, without torch."""
+"""`python -m atrac_bitstream`: what AEA files hold, and repairing them, without torch.
+
+Exit codes: 0 all well, 1 some file could not be read or written or is damaged, 2 the command line is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,70 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from atrac_bitstream.aea_header import AeaHeader
+from atrac_bitstream.damage import POLICIES
 from atrac_bitstream.errors import AtracError
 from atrac_bitstream.info import read_info
+from atrac_bitstream.repair import repair_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code (1: some file could not be read)."""
+    """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m atrac_bitstream", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    info = commands.add_parser("info", help="describe AEA files")
+    raw = argparse.ArgumentParser(add_help=False)
+    raw.add_argument(
+        "--raw", type=int, choices=(1, 2), metavar="CHANNELS", help="no header: sound units of 1 or 2 channels"
+    )
+    info = commands.add_parser("info", parents=[raw], help="describe AEA files")
     info.add_argument("files", nargs="+", metavar="FILE")
     info.add_argument("--json", action="store_true", help="one JSON object per file and line")
+    repair = commands.add_parser(
+        "repair",
+        parents=[raw],
+        help="copy a file, replacing sound units that cannot be read and setting the count right",
+    )
+    repair.add_argument("source", metavar="IN")
+    repair.add_argument("target", metavar="OUT")
+    policies = [name for name in POLICIES if name != "raise"]
+    repair.add_argument(
+        "--damage", choices=policies, default="silence", help="what to put in their place (%(default)s)"
+    )
+    repair.add_argument("--force", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
+    header = None if args.raw is None else AeaHeader.make(args.raw)
+
+    if args.command == "repair":
+        try:
+            if not args.force and Path(args.target).exists():
+                raise FileExistsError(f"{args.target} exists; --force replaces it")
+            print(_printable(repair_file(args.source, args.target, POLICIES[args.damage](), header=header)))
+        except (AtracError, OSError) as error:
+            return _fail(args.source, error)
+        return 0
 
     status = 0
     for file in args.files:
         try:
-            facts = asdict(read_info(file))
+            facts = read_info(file, header=header)
         except (AtracError, OSError) as error:
-            print(f"{file}: {error}", file=sys.stderr)
-            status = 1
+            status = _fail(file, error)
             continue
+        status = status or int(bool(facts.damages))
         if args.json:
-            print(json.dumps({"file": file, **facts}))
+            print(json.dumps({"file": file, **asdict(facts)}))
         else:
             print(_printable(file))
-            for name, value in facts.items():
-                print(f"  {name:18} {_printable(value)}")
+            for name, text in facts.lines():
+                print(f"  {name:18} {_printable(text)}")
     return status
+
+
+def _fail(file: str, error: Exception) -> int:
+    print(f"{_printable(file)}: {_printable(error)}", file=sys.stderr)
+    return 1
 
 
 def _printable(value: object) -> str:

@@ -1,8 +1,7 @@
-"""AEA files: a 2048-byte header, then sound units, the channels of a frame one after the other.
+"""AEA files: a header (`aea_header.py`), then sound units, the channels of a frame one after the other.
 
-    0 magic | 4 title (256 bytes, with the value 8 at byte 210) | 260 u32 count | 264 channels | 1024 length tag
-
-Sound units pass through as raw bytes and need not be valid, so copying a file copies every bit of it.
+Sound units pass through as raw bytes and need not be valid, so copying a file copies every bit of it. A policy
+(`damage.py`) can be asked to replace those that cannot be read.
 Source: docs/format.md.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO, Final, Self, final
@@ -18,114 +16,17 @@ from typing import BinaryIO, Final, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_bitstream.errors import AeaError, TruncatedError
+from atrac_bitstream.aea_header import HEADER_BYTES, AeaHeader
+from atrac_bitstream.arrays import find_damage
+from atrac_bitstream.damage import Damage, DamagePolicy
+from atrac_bitstream.errors import TruncatedError
 from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
 from atrac_bitstream.whole_file import WholeFile
 
-HEADER_BYTES: Final = 2048
-MAGIC: Final = b"\x00\x08\x00\x00"
-TITLE: Final = slice(4, 260)
-TITLE_WRITTEN: Final = slice(4, 209)
-"""Where our own titles go: byte 209 ends the longest one, and byte 210 is taken."""
-MARK_OFFSET: Final = 210
-MARK: Final = 8
-"""FFmpeg 5.1 recognises a file of another name only by this byte and a zero after it: copies of bytes 1 and 0."""
-COUNT_OFFSET: Final = 260
-CHANNELS_OFFSET: Final = 264
-LENGTH_OFFSET: Final = 1024
-LENGTH_MAGIC: Final = b"A1LENGTH"
-"""Followed by the number of PCM samples per channel that were encoded, u64 little-endian."""
 CODEC_DELAY: Final = 266
 """Samples by which encoding and decoding delay the signal, the same for every known encoder and decoder."""
 FRAMES_MULTIPLE: Final = 8
 """The 2026 atracdenc decoder aborts on files whose number of frames mod 8 is 6 or 7, or which are shorter."""
-
-
-@final
-class AeaHeader:
-    """The 2048 bytes before the sound units, and views of what is known of them.
-
-    Args:
-        data: the header as read. Kept whole, unknown parts too.
-
-    Raises:
-        TruncatedError: fewer than 2048 bytes.
-        AeaError: the magic is missing, or the number of channels is not 1 or 2.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        data = bytes(data)
-        if len(data) < HEADER_BYTES:
-            raise TruncatedError(f"the file ends after {len(data)} bytes, a header has {HEADER_BYTES}")
-        if not data.startswith(MAGIC):
-            raise AeaError(f"the file begins with {data[:4].hex(' ')}, an AEA file with {MAGIC.hex(' ')}")
-        if data[CHANNELS_OFFSET] not in (1, 2):
-            raise AeaError(f"channels = {data[CHANNELS_OFFSET]}, allowed 1 and 2 (header byte {CHANNELS_OFFSET})")
-        self.data = data[:HEADER_BYTES]
-
-    @classmethod
-    def make(cls, channels: int, unit_count: int = 0, title: str = "", samples: int | None = None) -> AeaHeader:
-        """Make a header.
-
-        Args:
-            channels: 1 or 2.
-            unit_count: number of sound units, frames x channels.
-            title: cut at a character to 205 bytes of UTF-8.
-            samples: PCM samples per channel for the length tag, which lets a decoder give back exactly those;
-                None writes no tag.
-
-        Raises:
-            AeaError: channels or unit_count do not fit their fields.
-
-        Example:
-            >>> AeaHeader.make(2, title="Étude", samples=44100).title
-            'Étude'
-        """
-        if not 0 <= unit_count < 1 << 32:
-            raise AeaError(f"{unit_count} sound units, allowed 0..{(1 << 32) - 1}")
-        if channels not in (1, 2):
-            raise AeaError(f"channels = {channels}, allowed 1 and 2")
-        if samples is not None and not 0 <= samples < 1 << 64:
-            raise AeaError(f"{samples} samples, allowed 0..{(1 << 64) - 1}")
-        data = bytearray(HEADER_BYTES)
-        data[: len(MAGIC)] = MAGIC
-        room = TITLE_WRITTEN.stop - TITLE_WRITTEN.start
-        text = title.encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode()
-        data[TITLE_WRITTEN.start : TITLE_WRITTEN.start + len(text)] = text
-        data[MARK_OFFSET] = MARK
-        struct.pack_into("<IB", data, COUNT_OFFSET, unit_count, channels)
-        if samples is not None:
-            struct.pack_into("<8sQ", data, LENGTH_OFFSET, LENGTH_MAGIC, samples)
-        return cls(bytes(data))
-
-    @property
-    def title(self) -> str:
-        """The title up to its first zero byte; bytes that are no UTF-8 are read as Latin-1."""
-        text = self.data[TITLE].split(b"\0", 1)[0]
-        if text[MARK_OFFSET - TITLE.start :][:1] == bytes([MARK]):
-            text = text[
-                : MARK_OFFSET - TITLE.start
-            ]  # the recognition mark is no text, and ends a title that reaches it
-        try:
-            return text.decode()
-        except UnicodeDecodeError:
-            return text.decode("latin-1")
-
-    @property
-    def unit_count(self) -> int:
-        """Number of sound units as written; no reader relies on it, and atracdenc writes it wrong."""
-        return int(struct.unpack_from("<I", self.data, COUNT_OFFSET)[0])
-
-    @property
-    def channels(self) -> int:
-        """1 or 2."""
-        return self.data[CHANNELS_OFFSET]
-
-    @property
-    def samples(self) -> int | None:
-        """PCM samples per channel from the length tag, None without a tag."""
-        magic, samples = struct.unpack_from("<8sQ", self.data, LENGTH_OFFSET)
-        return int(samples) if magic == LENGTH_MAGIC else None
 
 
 @final
@@ -134,6 +35,10 @@ class AeaReader:
 
     Args:
         source: path, or binary file object, which is left open and need not be seekable.
+        damage: what to do with sound units that cannot be read, or are not all there. None hands out every unit as
+            it is, so that a copy keeps what cannot be read too, and takes only a file that ends within a frame for
+            an error.
+        header: read sound units from the first byte on, as if after this header (for files without one).
 
     Raises:
         AeaError, TruncatedError: the header cannot be used.
@@ -147,11 +52,21 @@ class AeaReader:
         (2, (2, 2, 212))
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        damage: DamagePolicy | None = None,
+        *,
+        header: AeaHeader | None = None,
+    ) -> None:
+        self._policy = damage
+        self._before: NDArray[np.uint8] | None = None
+        self.damages: list[Damage] = []
+        """The damage met so far that the policy took."""
         self._own = isinstance(source, str | os.PathLike)
         self._file: BinaryIO = open(source, "rb") if isinstance(source, str | os.PathLike) else source  # noqa: SIM115
         try:
-            self.header = AeaHeader(_read_exactly(self._file, HEADER_BYTES))
+            self.header = header or AeaHeader(_read_exactly(self._file, HEADER_BYTES))
         except BaseException:
             self.close()
             raise
@@ -164,19 +79,39 @@ class AeaReader:
 
         Shape: [F, C, 212]
         Raises:
-            TruncatedError: the file ends within a frame; its place is named. What came before can be had by
-                reading frame by frame.
+            TruncatedError: the file ends within a frame and no policy is set; its place is named. What came before
+                can be had by reading frame by frame.
+            SoundUnitError: the policy raises it.
         """
         size = self.channels * SOUND_UNIT_BYTES
         data = _read_exactly(self._file, frames * size if frames >= 0 else -1)
-        if len(data) % size:
-            frame, rest = divmod(len(data), size)
+        frame, rest = divmod(len(data), size)
+        if rest and self._policy is None:
             raise TruncatedError(
                 f"the file ends in frame {self.position + frame}, after {rest} of {size} bytes "
                 f"({self.channels} sound units of {SOUND_UNIT_BYTES} bytes)"
             )
-        units = np.frombuffer(data, np.uint8).reshape(-1, self.channels, SOUND_UNIT_BYTES)
+        units = np.frombuffer(data + bytes(-rest % size), np.uint8).reshape(-1, self.channels, SOUND_UNIT_BYTES)
+        if self._policy is not None:
+            units = self._mended(units, self._policy, rest)
         self.position += len(units)
+        return units
+
+    def _mended(self, units: NDArray[np.uint8], policy: DamagePolicy, rest: int) -> NDArray[np.uint8]:
+        """Replace damaged units, and those of the last frame that its `rest` bytes, if not 0, do not hold."""
+        found = {place: Damage(self.position + place[0], place[1], why) for place, why in find_damage(units).items()}
+        whole, part = divmod(rest, SOUND_UNIT_BYTES)
+        for channel in range(whole, self.channels if rest else 0):
+            there = part if channel == whole else 0
+            why, frame = f"the file ends after {there} of {SOUND_UNIT_BYTES} bytes", len(units) - 1
+            found[frame, channel] = Damage(self.position + frame, channel, why, cut=True)
+        units = units.copy() if found else units
+        for (frame, channel), damage in sorted(found.items()):
+            before = units[frame - 1] if frame else self._before
+            units[frame, channel] = policy.replace(damage, None if before is None else before[channel])
+            self.damages.append(damage)
+        if len(units):
+            self._before = units[-1].copy()
         return units
 
     def blocks(self, frames: int) -> Iterator[NDArray[np.uint8]]:
@@ -225,10 +160,11 @@ class AeaWriter:
     ) -> None:
         if header is not None and header.channels != channels:
             raise ValueError(f"channels = {channels}, but the header given has {header.channels}")
-        self._given = header or AeaHeader.make(channels, title=title)
-        self._copied = header is not None
+        first = header or AeaHeader.make(channels, title=title)
         self._title = title
-        self.channels = self._given.channels
+        self.channels = first.channels
+        self.header = header
+        """The header to write as it is; None makes one with title, count and length tag. Read when closing."""
         self.frames = 0
         """Frames written so far."""
         self.samples: int | None = None
@@ -240,7 +176,7 @@ class AeaWriter:
             self._whole.discard()
             raise
         try:
-            self._file.write(self._given.data)
+            self._file.write(first.data)
         except BaseException:
             self.abort()
             raise
@@ -263,10 +199,10 @@ class AeaWriter:
         if self._file.closed:
             return
         try:
-            if not self._copied:
-                header = AeaHeader.make(self.channels, self.frames * self.channels, self._title, self.samples)
-                self._file.seek(0)
-                self._file.write(header.data)
+            unit_count = self.frames * self.channels
+            header = self.header or AeaHeader.make(self.channels, unit_count, self._title, self.samples)
+            self._file.seek(0)
+            self._file.write(header.data)
             self._file.close()
         except BaseException:
             self.abort()

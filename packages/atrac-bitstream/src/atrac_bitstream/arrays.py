@@ -62,11 +62,7 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
             than there are; the message names the first such unit by its place in data.
         ValueError: the last dimension is not 212, or the dtype not uint8.
     """
-    data = np.asarray(data)
-    if data.dtype != np.uint8 or data.ndim < 1 or data.shape[-1] != t.SOUND_UNIT_BYTES:
-        raise ValueError(f"data is {data.dtype} {list(data.shape)}, expected uint8 [*, {t.SOUND_UNIT_BYTES}]")
-    leading = data.shape[:-1]
-    units = np.ascontiguousarray(data).reshape(-1, t.SOUND_UNIT_BYTES)
+    units, leading = _flat_units(data)
     fields = UnitArrays(*(np.empty((len(units), *size), np.int32) for size in _FIELD_SIZES))
     for start in range(0, len(units), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -77,25 +73,59 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
     return UnitArrays(*(field.reshape(leading + field.shape[1:]) for field in fields))
 
 
+def find_damage(data: NDArray[np.uint8]) -> dict[tuple[int, ...], str]:
+    """Find all sound units that `unpack_units` would refuse: the place of each in data, and what is wrong with it.
+
+    Shape:  data [*, 212]
+    Raises:
+        ValueError: as `unpack_units`.
+    """
+    units, leading = _flat_units(data)
+    found = {}
+    for start in range(0, len(units), _BLOCK):
+        block = units[start : start + _BLOCK]
+        bsm, n_bfu, idwl = _read_header(words_at_bytes(block.reshape(-1)), len(block))
+        for bad in start + np.flatnonzero(~_legal_header(bsm, n_bfu, idwl)):
+            try:
+                SoundUnit.unpack(units[bad].tobytes())
+            except SoundUnitError as error:
+                found[tuple(int(i) for i in np.unravel_index(bad, leading))] = str(error)
+    return found
+
+
+def _flat_units(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+    """Check that data are sound units; return them as [n, 212], and their leading dimensions."""
+    data = np.asarray(data)
+    if data.dtype != np.uint8 or data.ndim < 1 or data.shape[-1] != t.SOUND_UNIT_BYTES:
+        raise ValueError(f"data is {data.dtype} {list(data.shape)}, expected uint8 [*, {t.SOUND_UNIT_BYTES}]")
+    return np.ascontiguousarray(data).reshape(-1, t.SOUND_UNIT_BYTES), data.shape[:-1]
+
+
+def _read_fields(words: NDArray[np.uint32], n: int, positions: NDArray[np.int32], width: int) -> NDArray[np.int32]:
+    """Read unsigned fields at the same bit positions [k], or at positions of their own [n, k], of n units [n, k]."""
+    positions = positions + (t.SOUND_UNIT_BITS * np.arange(n, dtype=np.int32))[:, None]
+    return gather_words(words, positions, np.array(width, np.int32)) & ((1 << width) - 1)
+
+
+def _read_header(words: NDArray[np.uint32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Read what decides whether units are legal: bsm [n, 3], n_bfu [n], idwl [n, 52]."""
+    bsm = _STORED_LONG - _read_fields(words, n, _BSM_POSITIONS, t.BSM_BITS)
+    n_bfu = _AMOUNTS[_read_fields(words, n, _N_BFU_POSITION, t.N_BFU_BITS)[:, 0]]
+    idwl = _read_fields(words, n, _IDWL_POSITIONS, t.IDWL_BITS) * (n_bfu[:, None] > _BFUS)
+    return bsm, n_bfu, idwl
+
+
 def _unpack_block(units: NDArray[np.uint8], fields: UnitArrays) -> int | None:
     """Read sound units [n, 212] into `fields`; return the first damaged one, if there is one."""
-    words = words_at_bytes(units.reshape(-1))
-    base = (t.SOUND_UNIT_BITS * np.arange(len(units), dtype=np.int32))[:, None]
-
-    def read(positions: NDArray[np.int32], width: int) -> NDArray[np.int32]:
-        return gather_words(words, base + positions, np.array(width, np.int32)) & ((1 << width) - 1)
-
+    words, n = words_at_bytes(units.reshape(-1)), len(units)
     bsm, n_bfu, idwl, idsf, quantized = fields
-    bsm[:] = _STORED_LONG - read(_BSM_POSITIONS, t.BSM_BITS)
-    n_bfu[:] = _AMOUNTS[read(_N_BFU_POSITION, t.N_BFU_BITS)[:, 0]]
-    carried = n_bfu[:, None] > _BFUS
-    idwl[:] = read(_IDWL_POSITIONS, t.IDWL_BITS) * carried
-    idsf[:] = read(_idsf_positions(n_bfu), t.IDSF_BITS) * carried
+    bsm[:], n_bfu[:], idwl[:] = _read_header(words, n)
     legal = _legal_header(bsm, n_bfu, idwl)
     if not legal.all():
         return int(np.argmin(legal))
+    idsf[:] = _read_fields(words, n, _idsf_positions(n_bfu), t.IDSF_BITS) * (n_bfu[:, None] > _BFUS)
     widths, positions = _value_layout(n_bfu, idwl)
-    quantized[:] = gather_words(words, base + positions, widths)
+    quantized[:] = gather_words(words, positions + (t.SOUND_UNIT_BITS * np.arange(n, dtype=np.int32))[:, None], widths)
     short = np.flatnonzero(bsm.any(1))
     split = bsm[short][:, t.BAND_OF_VALUE] > 0
     quantized[short] = np.where(split, quantized[short][:, _SHORT_INVERSE], quantized[short])

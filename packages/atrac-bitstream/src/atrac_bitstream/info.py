@@ -1,8 +1,9 @@
-"""What an AEA file holds: header fields, length, block modes, BFU amounts, bits used."""
+"""What an AEA file holds: header fields, length, block modes, BFU amounts, bits used, damage."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from atrac_bitstream import tables as t
 from atrac_bitstream.aea import AeaReader
+from atrac_bitstream.aea_header import AeaHeader
 from atrac_bitstream.arrays import unpack_units
+from atrac_bitstream.damage import Damage, SilenceDamage, describe_damage
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class AeaInfo:
         short_share: share of sound units with short blocks, in the low, mid and high band.
         n_bfu_counts: sound units for each number of BFUs.
         mean_value_bits: mean bits of quantized values in a sound unit.
+        damages: sound units that cannot be read or are not all there; the three facts before leave them out.
     """
 
     title: str
@@ -38,32 +42,52 @@ class AeaInfo:
     short_share: tuple[float, float, float]
     n_bfu_counts: dict[int, int]
     mean_value_bits: float
+    damages: tuple[Damage, ...]
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Yield each fact as its name and a text to read."""
+        for name, value in vars(self).items():
+            text = describe_damage(self.damages) if name == "damages" else str(value)
+            yield name.replace("_", " "), text
 
 
-def read_info(source: str | os.PathLike[str] | BinaryIO, block: int = 4096) -> AeaInfo:
-    """Read a whole AEA file, `block` frames at a time, and describe it.
+def read_info(
+    source: str | os.PathLike[str] | BinaryIO, block: int = 4096, *, header: AeaHeader | None = None
+) -> AeaInfo:
+    """Read a whole AEA file, `block` frames at a time, and describe it; damage is a part of the description.
+
+    Args:
+        source: path, or binary file object.
+        block: frames read at a time.
+        header: for a file without one, see `AeaReader`.
 
     Raises:
         ValueError: block is below 1.
-        AtracError: as `AeaReader` and `unpack_units`; a sound unit is named by [frame, channel].
+        AeaError, TruncatedError: the header cannot be used.
         OSError: the file cannot be read.
     """
     if block < 1:
         raise ValueError(f"block = {block}, allowed from 1 on")
-    with AeaReader(source) as reader:
+    with AeaReader(source, SilenceDamage(), header=header) as reader:
         header, channels = reader.header, reader.channels
         short = np.zeros(t.N_BANDS)
         amounts = np.zeros(t.N_BFU_MAX + 1, np.int64)
-        bits = 0
+        bits = known = 0
         for units in reader.blocks(block):
-            fields = unpack_units(units, reader.position - len(units))
-            short += (fields.bsm > 0).sum((0, 1))
-            amounts += np.bincount(fields.n_bfu.ravel(), minlength=len(amounts))
+            first = reader.position - len(units)
+            good = np.ones(units.shape[:2], bool)
+            for damage in reversed(reader.damages):
+                if damage.frame < first:
+                    break
+                good[damage.frame - first, damage.channel] = False
+            fields = unpack_units(units[good])
+            short += (fields.bsm > 0).sum(0)
+            amounts += np.bincount(fields.n_bfu, minlength=len(amounts))
             bits += int((t.WORD_LENGTHS[fields.idwl] @ t.BFU_SIZES).sum())
-        frames = reader.position
-    units_read = max(frames * channels, 1)
+            known += len(fields.n_bfu)
+        frames, damages = reader.position, tuple(reader.damages)
     samples = header.samples
-    low, mid, high = (short / units_read).tolist()
+    low, mid, high = (short / max(known, 1)).tolist()
     return AeaInfo(
         title=header.title,
         channels=channels,
@@ -73,5 +97,6 @@ def read_info(source: str | os.PathLike[str] | BinaryIO, block: int = 4096) -> A
         duration=(frames * t.FRAME_SAMPLES if samples is None else samples) / t.SAMPLE_RATE,
         short_share=(low, mid, high),
         n_bfu_counts={n: int(amounts[n]) for n in t.BFU_AMOUNTS if amounts[n]},
-        mean_value_bits=bits / units_read,
+        mean_value_bits=bits / max(known, 1),
+        damages=damages,
     )

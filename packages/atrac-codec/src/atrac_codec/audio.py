@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self, final
+from typing import Any, BinaryIO, Final, Self, final
 
 import numpy as np
 import soundfile
@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from atrac_bitstream import AtracError, WholeFile
 from atrac_bitstream.tables import SAMPLE_RATE
 
-STREAM: Final = "-"
-"""The name that stands for standard input or output."""
 SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
     ".aif",
     ".aifc",
@@ -43,31 +41,39 @@ class AudioReader:
     """Reads an audio file as blocks of 44.1 kHz samples, resampled where needed.
 
     Args:
-        source: path, or `-` for standard input.
+        source: path, or binary file object, which is left open and, if it cannot seek, copied to a temporary file.
 
     Raises:
-        AudioError: no audio that libsndfile reads, no samples, or more than two channels.
-        OSError: the file cannot be opened.
+        AudioError: no audio that libsndfile reads, no samples, more than two channels, or a file shorter than its
+            header states.
+        OSError: the file cannot be read.
     """
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
-        self.name = "standard input" if str(source) == STREAM else str(source)
-        self._binary = _seekable_stdin() if str(source) == STREAM else open(source, "rb")  # noqa: SIM115
-        try:
-            self._file = soundfile.SoundFile(self._binary)
-        except soundfile.LibsndfileError as error:
-            self._binary.close()
-            raise AudioError(f"{self.name}: not read as audio: {error.error_string}") from error
-        self.channels: int = self._file.channels
-        self.sample_rate: int = self._file.samplerate
-        try:
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+        self._open = contextlib.ExitStack()
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.close)
+            self._binary: BinaryIO
+            self.name = _name(source)
+            if isinstance(source, str | os.PathLike):
+                self._binary = self._open.enter_context(open(source, "rb"))
+            else:
+                self._binary = source if source.seekable() else self._open.enter_context(_copy(source))
+            self._callbacks = _Callbacks(self._binary, self.name)
+            with self._callbacks.checked("not read as audio"):
+                self._file = self._open.enter_context(soundfile.SoundFile(self._callbacks))
+            self.channels: int = self._file.channels
+            self.sample_rate: int = self._file.samplerate
             if self.channels > 2:
                 raise AudioError(f"{self.name}: {self.channels} channels, allowed 1 and 2")
             if self._file.frames == 0:
                 raise AudioError(f"{self.name}: no samples, allowed 1 and more")
-        except AudioError:
-            self.close()
-            raise
+            if missing := _missing_bytes(self._file.extra_info):
+                raise AudioError(
+                    f"{self.name}: the file ends after {self._file.frames} samples, {missing} bytes before the end "
+                    "that its header states"
+                )
+            on_error.pop_all()
         self.duration = self._file.frames / self.sample_rate
         """Seconds, as the file states it."""
 
@@ -82,7 +88,7 @@ class AudioReader:
         try:
             self._binary.seek(0)
             return TinyTag.get(filename=self.name, file_obj=self._binary).title or ""
-        except (TinyTagException, OSError, ValueError):
+        except (TinyTagException, ValueError):
             return ""
         finally:
             self._binary.seek(position)
@@ -93,38 +99,40 @@ class AudioReader:
         Shape: [C, n] each
         Units: full scale +-1.0, 44.1 kHz
         Raises:
-            AudioError: a sample is infinite or not a number, or the file breaks off within a block.
+            AudioError: a sample is infinite or not a number, or the file breaks off.
+            OSError: the file cannot be read.
         """
-        position = 0
         resampler = (
             None
             if self.sample_rate == SAMPLE_RATE
             else soxr.ResampleStream(self.sample_rate, SAMPLE_RATE, self.channels, dtype="float32")
         )
-        try:
-            for block in self._file.blocks(size, dtype="float32", always_2d=True):
-                if not np.isfinite(block).all():
-                    sample, channel = np.argwhere(~np.isfinite(block))[0]
-                    raise AudioError(
-                        f"{self.name}: sample {position + sample} of channel {channel} is "
-                        f"{block[sample, channel]}, allowed finite numbers"
-                    )
-                position += len(block)
-                if resampler is not None:
-                    block = resampler.resample_chunk(block)
-                if len(block):
-                    yield np.ascontiguousarray(block.T)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{self.name}: reading stopped at sample {position}: {error.error_string}") from error
-        if resampler is not None and len(
-            rest := resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)
-        ):
-            yield np.ascontiguousarray(rest.T)
+        for block, last in self._blocks(size):
+            if resampler is not None:
+                block = resampler.resample_chunk(block, last=last)
+            if len(block):
+                yield np.ascontiguousarray(block.T)
+
+    def _blocks(self, size: int) -> Iterator[tuple[NDArray[np.float32], bool]]:
+        """Yield the samples as they are in the file, [n, C], and whether they are the last ones."""
+        position, end = 0, self._file.frames
+        while position < end:
+            with self._callbacks.checked(f"reading stopped at sample {position} of {end}"):
+                block = self._file.read(min(size, end - position), dtype="float32", always_2d=True)
+            if not len(block):
+                raise AudioError(f"{self.name}: the file ends after sample {position} of {end}")
+            if not np.isfinite(block).all():
+                sample, channel = np.argwhere(~np.isfinite(block))[0]
+                raise AudioError(
+                    f"{self.name}: sample {position + sample} of channel {channel} is "
+                    f"{block[sample, channel]}, allowed finite numbers"
+                )
+            position += len(block)
+            yield block, position == end
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        self._binary.close()
+        """Close what was opened here."""
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -138,7 +146,8 @@ class AudioWriter:
     """Writes a 44.1 kHz audio file under a temporary name until it is complete.
 
     Args:
-        target: path, whose ending names the format, or `-` for WAV to standard output.
+        target: path, whose ending names the format, or binary file object, which gets a WAV file in one go at the
+            end and is left open.
         channels: 1 or 2.
         samples: `16`, `24` or `float`.
         title: title tag, where the format has one.
@@ -150,53 +159,74 @@ class AudioWriter:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, target: str | os.PathLike[str], channels: int, samples: str = "16", title: str = "") -> None:
-        suffix = ".wav" if str(target) == STREAM else Path(target).suffix.lower()
+    def __init__(
+        self, target: str | os.PathLike[str] | BinaryIO, channels: int, samples: str = "16", title: str = ""
+    ) -> None:
+        name = _name(target)
+        suffix = Path(target).suffix.lower() if isinstance(target, str | os.PathLike) else ".wav"
         container = {".aif": "AIFF", ".oga": "OGG"}.get(suffix, suffix[1:].upper())
         if samples not in SUBTYPES:
             raise AudioError(f"samples {samples!r}, allowed {', '.join(SUBTYPES)}")
         if not soundfile.check_format(container, SUBTYPES[samples]):
             raise AudioError(
-                f"{target}: files ending in {suffix or 'nothing'} with {samples} samples cannot be written, "
+                f"{name}: files ending in {suffix or 'nothing'} with {samples} samples cannot be written, "
                 "allowed for example .wav, .flac, .aiff"
             )
         self._samples = samples
         self.clipped = 0
         """Samples that were beyond full scale and had to be cut."""
-        self._whole = WholeFile(sys.stdout.buffer if str(target) == STREAM else target)
-        try:
-            self._file = soundfile.SoundFile(
-                self._whole.path, "w", SAMPLE_RATE, channels, SUBTYPES[samples], format=container
-            )
-        except soundfile.LibsndfileError as error:
-            self._whole.discard()
-            raise AudioError(f"{target}: {error.error_string}") from error
-        if title:
-            with contextlib.suppress(soundfile.LibsndfileError):
-                self._file.title = title
+        self._whole = WholeFile(target)
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self._whole.discard)
+            self._binary = on_error.enter_context(self._whole.path.open("w+b"))
+            self._callbacks = _Callbacks(self._binary, name)
+            with self._callbacks.checked("not written"):
+                self._file = soundfile.SoundFile(
+                    self._callbacks, "w", SAMPLE_RATE, channels, SUBTYPES[samples], format=container
+                )
+            if title:
+                with contextlib.suppress(soundfile.LibsndfileError):
+                    self._file.title = title
+            on_error.pop_all()
 
     def write(self, pcm: NDArray[np.float32]) -> None:
-        """Append samples. Shape: [C, n]. Units: full scale +-1.0."""
-        if self._samples == "float":
-            self._file.write(pcm.T)
-            return
-        # Scaled and rounded here: libsndfile takes 32767 for full scale, everything else 32768.
-        bits = int(self._samples)
-        scaled = np.round(pcm.T.astype(np.float64) * 2 ** (bits - 1))
-        clipped = np.clip(scaled, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        self.clipped += int((clipped != scaled).sum())
-        self._file.write((clipped.astype(np.int32) << (32 - bits)).astype(np.int32))
+        """Append samples.
+
+        Shape: [C, n]
+        Units: full scale +-1.0
+        Raises:
+            OSError: the file cannot be written.
+        """
+        data = pcm.T
+        if self._samples != "float":
+            # Scaled and rounded here: libsndfile takes 32767 for full scale, everything else 32768.
+            bits = int(self._samples)
+            scaled = np.round(pcm.T.astype(np.float64) * 2 ** (bits - 1))
+            clipped = np.clip(scaled, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+            self.clipped += int((clipped != scaled).sum())
+            data = (clipped.astype(np.int32) << (32 - bits)).astype(np.int32)
+        with self._callbacks.checked("not written"):
+            self._file.write(data)
 
     def close(self) -> None:
         """Complete the file and give it its name."""
-        if not self._file.closed:
-            self._file.close()
-            self._whole.commit()
+        if self._binary.closed:
+            return
+        try:
+            with self._callbacks.checked("not written"):
+                self._file.close()
+            self._binary.close()
+        except BaseException:
+            self.abort()
+            raise
+        self._whole.commit()
 
     def abort(self) -> None:
         """Give up: remove what was written so far. After `close` it does nothing."""
         with contextlib.suppress(soundfile.LibsndfileError):
             self._file.close()
+        with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
+            self._binary.close()
         self._whole.discard()
 
     def __enter__(self) -> Self:
@@ -211,15 +241,76 @@ class AudioWriter:
             self.abort()
 
 
-def read_audio(source: str | os.PathLike[str]) -> NDArray[np.float32]:
+def read_audio(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.float32]:
     """Read a whole audio file. Shape: [C, N]. Units: full scale +-1.0, 44.1 kHz. Raises: as `AudioReader`."""
     with AudioReader(source) as reader:
         return np.concatenate(list(reader.blocks()), axis=1)
 
 
-def _seekable_stdin() -> BinaryIO:
-    """Copy standard input to a temporary file, so that a pipe gives what a file gives."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(sys.stdin.buffer, file)
-    file.seek(0)
-    return file
+class _Callbacks:
+    """A binary file for libsndfile, which calls it back from C, where an exception would be lost: it waits here."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._error: BaseException | None = None
+
+    @contextlib.contextmanager
+    def checked(self, what: str) -> Iterator[None]:
+        """Raise the exception that waits; or an `AudioError` that begins with `what`, if libsndfile has one."""
+        try:
+            yield
+        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
+            if self._error is None:
+                reason = getattr(error, "error_string", "libsndfile gave up")
+                raise AudioError(f"{self._name}: {what}: {reason}") from error
+        if self._error is not None:
+            raise self._error
+
+    def readinto(self, buffer: memoryview) -> int:
+        return self._keep(self._fill, buffer)
+
+    def write(self, data: bytes) -> int:
+        return self._keep(self._file.write, data)
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self._keep(self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        return self._keep(self._file.tell)
+
+    def _fill(self, buffer: memoryview) -> int:
+        done = 0
+        while done < len(buffer) and (data := self._file.read(len(buffer) - done)):
+            buffer[done : done + len(data)] = data
+            done += len(data)
+        return done
+
+    def _keep(self, operation: Callable[..., int], *arguments: Any) -> int:
+        try:
+            return operation(*arguments)
+        except BaseException as error:
+            self._error = self._error or error
+            return 0
+
+
+def _missing_bytes(log: str) -> int:
+    """Return by how many bytes a file is shorter than its header states, from libsndfile's notes on reading it.
+
+    A size of about 2 or 4 GiB is what programs write that could not know it.
+    """
+    sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.M)
+    stated, there = map(int, sizes.groups()) if sizes else (0, 0)
+    return max(0, stated - there) if stated < 0x7FFFF000 else 0
+
+
+def _name(file: str | os.PathLike[str] | BinaryIO) -> str:
+    return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the stream"))
+
+
+def _copy(file: BinaryIO) -> BinaryIO:
+    """Copy a pipe to a temporary file, so that it gives what a file gives."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy

@@ -1,18 +1,22 @@
-"""The `atrac1` command: encode, decode, info, compare.
+"""The `atrac1` command: encode, decode, info, repair, compare.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 all done, 1 some file failed, 2 the
-command line is wrong, 130 stopped by the user. Existing files are kept unless `--force` is given.
+command line is wrong, 130 and 143 stopped by the user (SIGINT, SIGTERM). Existing files are kept unless `--force` is
+given.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import tyro
 from rich.console import Console
@@ -20,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from atrac_bitstream import AtracError, read_info
+from atrac_bitstream import POLICIES, AeaHeader, AtracError, describe_damage, read_info, repair_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +36,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
 Output = Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Raw = Annotated[Literal[1, 2] | None, tyro.conf.arg(metavar="CHANNELS")]
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ class Encode:
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = encode_file(
-                source,
-                target,
+                _readable(source),
+                _writable(target),
                 encoder,
                 title=self.title,
                 length_tag=not self.no_length_tag,
@@ -107,6 +112,10 @@ class Decode:
     """Sample format."""
     keep_delay: Flag = False
     """Write all samples of all frames, with the codec's delay of 266 samples, as other decoders do."""
+    damage: Literal["raise", "silence", "repeat"] = "raise"
+    """What to do with sound units that cannot be read: raise an error, or put silence or the unit before there."""
+    raw: Raw = None
+    """The files have no header: nothing but sound units, of 1 or 2 channels."""
     force: Flag = False
     """Replace existing files."""
 
@@ -122,8 +131,17 @@ class Decode:
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = decode_file(
-                source, target, decoder, samples=self.samples, keep_delay=self.keep_delay, progress=progress
+                _readable(source),
+                _writable(target),
+                decoder,
+                samples=self.samples,
+                keep_delay=self.keep_delay,
+                damage=POLICIES[self.damage](),
+                header=_header(self.raw),
+                progress=progress,
             )
+            if report.damages:
+                _warn(f"{source}: damaged sound units: {describe_damage(report.damages)}")
             if report.clipped:
                 _warn(f"{source}: {report.clipped} samples over full scale were clipped; --samples float keeps them")
             if report.missing:
@@ -136,11 +154,43 @@ class Decode:
 
 
 @dataclass(frozen=True)
-class Info:
-    """Describe ATRAC1 files (.aea)."""
+class Repair:
+    """Copy ATRAC1 files (.aea), replacing sound units that cannot be read and setting the header's count right.
+
+    All other bits stay as they are.
+    """
 
     inputs: Inputs
     """Files and folders; - for standard input."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    """File for one input file, else folder; - for standard output."""
+    damage: Literal["silence", "repeat"] = "silence"
+    """What to put in the place of a damaged sound unit: silence, or the unit before it."""
+    raw: Raw = None
+    """The files have no header: nothing but sound units, of 1 or 2 channels. The copies get one."""
+    force: Flag = False
+    """Replace existing files."""
+
+    def run(self) -> int:
+        """Repair every input."""
+
+        def one(source: str, target: str, progress: Callable[[float], None]) -> None:
+            report = repair_file(
+                _readable(source), _writable(target), POLICIES[self.damage](), header=_header(self.raw)
+            )
+            _errors.print(escape(f"{source}: {report}"))
+
+        return _each(self.inputs, self.output, ".aea", {".aea"}, self.force, one, lambda source: None)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe ATRAC1 files (.aea). The exit code is 1 if some sound unit cannot be read."""
+
+    inputs: Inputs
+    """Files and folders; - for standard input."""
+    raw: Raw = None
+    """The files have no header: nothing but sound units, of 1 or 2 channels."""
     as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
     """One JSON object per file and line."""
 
@@ -150,17 +200,18 @@ class Info:
         status = 0
         for source, _ in _find(self.inputs, {".aea"}):
             try:
-                facts = asdict(read_info(sys.stdin.buffer if source == _STREAM else source))
+                facts = read_info(_readable(source), header=_header(self.raw))
             except (AtracError, OSError) as error:
                 status = _fail(source, error)
                 continue
+            status = status or int(bool(facts.damages))
             if self.as_json:
-                print(json.dumps({"file": source, **facts}))
+                print(json.dumps({"file": source, **asdict(facts)}))
                 continue
             console.print(escape(source))
             table = Table(box=None, show_header=False)
-            for name, value in facts.items():
-                table.add_row(name.replace("_", " "), escape(str(value)))
+            for name, text in facts.lines():
+                table.add_row(name, escape(text))
             console.print(table)
         return status
 
@@ -197,15 +248,34 @@ class Compare:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     commands = Annotated[Encode, tyro.conf.subcommand("encode")] | Annotated[Decode, tyro.conf.subcommand("decode")]
-    commands |= Annotated[Info, tyro.conf.subcommand("info")] | Annotated[Compare, tyro.conf.subcommand("compare")]
+    commands |= Annotated[Info, tyro.conf.subcommand("info")] | Annotated[Repair, tyro.conf.subcommand("repair")]
+    commands |= Annotated[Compare, tyro.conf.subcommand("compare")]
     try:
         command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)
-        return command.run()
+        with _stoppable():
+            return command.run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _errors.print("stopped; nothing is left of the file that was being written")
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the program as SIGINT does, so that it cleans up."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _find(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> Iterator[tuple[str, Path]]:
@@ -274,6 +344,18 @@ def _target(source: str, relative: Path, output: str | None, suffix: str, to_fil
     return str(Path(output) / relative.with_suffix(suffix))
 
 
+def _readable(source: str) -> str | BinaryIO:
+    return sys.stdin.buffer if source == _STREAM else source
+
+
+def _writable(target: str) -> str | BinaryIO:
+    return sys.stdout.buffer if target == _STREAM else target
+
+
+def _header(raw: int | None) -> AeaHeader | None:
+    return None if raw is None else AeaHeader.make(raw)
+
+
 def _samples(source: str) -> NDArray[np.float32]:
     """Read a recording, decoding it if it is an AEA file. Shape: [C, N]."""
     from atrac_codec.audio import read_audio
@@ -281,7 +363,7 @@ def _samples(source: str) -> NDArray[np.float32]:
 
     if source != _STREAM and Path(source).suffix.lower() == ".aea":
         return NNFullCodec.from_pretrained().from_bytes(Path(source).read_bytes())[0].numpy()
-    return read_audio(source)
+    return read_audio(_readable(source))
 
 
 def _wrong(what: object) -> int:

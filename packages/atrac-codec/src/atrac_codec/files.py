@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_bitstream import CODEC_DELAY, AeaReader, AeaWriter
+from atrac_bitstream import CODEC_DELAY, AeaHeader, AeaReader, AeaWriter, Damage, DamagePolicy, RaiseDamage
 from atrac_bitstream.tables import FRAME_SAMPLES
-from atrac_codec.audio import STREAM, AudioReader, AudioWriter
+from atrac_codec.audio import AudioReader, AudioWriter
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 from atrac_codec.stream import CHUNK_FRAMES, StreamDecoder, StreamEncoder
 
 Progress = Callable[[float], None]
 """Is told the seconds of audio that are done."""
-PathLike = str | os.PathLike[str]
+File = str | os.PathLike[str] | BinaryIO
+"""A path, or a binary file object, which is left open."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class DecodeReport:
         frames: frames read.
         clipped: samples cut at full scale, because the sample format holds no more.
         missing: samples per channel that the length tag promises but the frames do not hold.
+        damages: sound units that could not be read, and were replaced.
     """
 
     channels: int
@@ -60,11 +61,12 @@ class DecodeReport:
     frames: int
     clipped: int
     missing: int
+    damages: tuple[Damage, ...]
 
 
 def encode_file(
-    source: PathLike,
-    target: PathLike,
+    source: File,
+    target: File,
     encoder: NNEncoder,
     *,
     title: str | None = None,
@@ -74,8 +76,8 @@ def encode_file(
     """Encode an audio file to an AEA file.
 
     Args:
-        source: any file libsndfile reads, at any sampling rate, mono or stereo; `-` for standard input.
-        target: the AEA file, replaced if it exists; `-` for standard output.
+        source: any file libsndfile reads, at any sampling rate, mono or stereo.
+        target: the AEA file, replaced if it exists.
         encoder: encoder to use.
         title: title to write; None takes the source's tag, or else its name.
         length_tag: write the number of samples, so that decoding gives back exactly those.
@@ -88,9 +90,9 @@ def encode_file(
     peak, over = 0.0, 0
     with AudioReader(source) as reader:
         if title is None:
-            title = reader.title or ("" if str(source) == STREAM else Path(source).stem)
+            title = reader.title or (Path(source).stem if isinstance(source, str | os.PathLike) else "")
         stream = StreamEncoder(encoder, reader.channels)
-        with AeaWriter(_aea_target(target), reader.channels, title) as writer:
+        with AeaWriter(target, reader.channels, title) as writer:
             for block in reader.blocks():
                 magnitude = np.abs(block)
                 peak = max(peak, float(magnitude.max()))
@@ -103,30 +105,34 @@ def encode_file(
 
 
 def decode_file(
-    source: PathLike,
-    target: PathLike,
+    source: File,
+    target: File,
     decoder: NNDecoder,
     *,
     samples: str = "16",
     keep_delay: bool = False,
+    damage: DamagePolicy | None = None,
+    header: AeaHeader | None = None,
     progress: Progress = lambda seconds: None,
 ) -> DecodeReport:
     """Decode an AEA file to an audio file.
 
     Args:
-        source: the AEA file; `-` for standard input.
-        target: the audio file, replaced if it exists, its ending naming the format; `-` for WAV to standard output.
+        source: the AEA file.
+        target: the audio file, replaced if it exists, its ending naming the format; a file object gets WAV.
         decoder: decoder to use.
         samples: sample format, `16`, `24` or `float`.
         keep_delay: write every sample the frames hold, as other decoders do, instead of leaving out the codec's
             delay of 266 samples and what the length tag does not count.
+        damage: what to do with sound units that cannot be read; None raises.
+        header: decode a file of sound units that has no header, as if it had this one.
         progress: is told the seconds of audio that are done.
 
     Raises:
         AtracError: the source is no AEA file, or damaged; the target's format cannot be written.
         OSError: a file cannot be read or written.
     """
-    with AeaReader(sys.stdin.buffer if str(source) == STREAM else source) as reader:
+    with AeaReader(source, damage or RaiseDamage(), header=header) as reader:
         stream = StreamDecoder(decoder, reader.channels)
         skip = 0 if keep_delay else CODEC_DELAY
         tag = None if keep_delay else reader.header.samples
@@ -147,8 +153,4 @@ def decode_file(
                 progress(reader.position * FRAME_SAMPLES / 44100)
             writer.write(wanted(stream.finish()))
     missing = max(0, (tag or 0) - written)
-    return DecodeReport(reader.channels, written, reader.position, writer.clipped, missing)
-
-
-def _aea_target(target: PathLike) -> PathLike | BinaryIO:
-    return sys.stdout.buffer if str(target) == STREAM else target
+    return DecodeReport(reader.channels, written, reader.position, writer.clipped, missing, tuple(reader.damages))
