@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from atrac_bitstream import AeaReader, pack_units, unpack_units
 from atrac_codec import (
     DECODERS,
     ENCODERS,
@@ -17,13 +21,12 @@ from atrac_codec import (
     from_units,
     to_aea,
 )
-from atrac_codec.outside import ffmpeg_decode
 
 SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def pcm() -> np.ndarray:
+def pcm() -> NDArray[np.float32]:
     """Tones that come and go, over noise."""
     rng = np.random.default_rng(0)
     time = np.arange(SECONDS * 44100) / 44100
@@ -32,15 +35,21 @@ def pcm() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def units(pcm) -> np.ndarray:
-    """Sound units of it."""
+def aea(pcm) -> bytes:
+    """It as a file."""
     stream = StreamEncoder(build_encoder(), 2)
-    return np.concatenate([stream.push(pcm), stream.finish()])
+    units = np.concatenate([stream.push(pcm), stream.finish()])
+    return to_aea(from_units(units).map(lambda f: f.transpose(0, 1)))
+
+
+@pytest.fixture(scope="module")
+def units(aea) -> NDArray[np.uint8]:
+    """Its sound units."""
+    return AeaReader(io.BytesIO(aea)).read()
 
 
 @pytest.mark.parametrize("preset", ENCODERS)
-def test_encode(benchmark, pcm, preset):
-    benchmark.group = "whole file"
+def test_encode(against_ffmpeg, pcm, preset):
     encoder = build_encoder(preset)
 
     def encode() -> None:
@@ -48,12 +57,11 @@ def test_encode(benchmark, pcm, preset):
         stream.push(pcm)
         stream.finish()
 
-    benchmark.pedantic(encode, rounds=7, warmup_rounds=1)
+    against_ffmpeg(encode)
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_decode(benchmark, units, name):
-    benchmark.group = "whole file"
+def test_decode(against_ffmpeg, units, name):
     decoder = build_decoder(name)
 
     def decode() -> None:
@@ -61,17 +69,19 @@ def test_decode(benchmark, units, name):
         stream.push(units)
         stream.finish()
 
-    benchmark.pedantic(decode, rounds=7, warmup_rounds=1)
+    against_ffmpeg(decode)
 
 
-def test_peer_ffmpeg_decodes(benchmark, units):
-    benchmark.group = "whole file"
-    aea = to_aea(from_units(units).map(lambda f: f.transpose(0, 1)))
-    benchmark.pedantic(ffmpeg_decode, [aea], rounds=7, warmup_rounds=1)
+def test_pack(against_ffmpeg, units):
+    fields = unpack_units(units)
+    against_ffmpeg(lambda: pack_units(*fields))
+
+
+def test_unpack(against_ffmpeg, units):
+    against_ffmpeg(lambda: unpack_units(units))
 
 
 def test_layer_forward_and_backward(benchmark, pcm):
-    benchmark.group = "layer"
     codec = NNFullCodec.from_pretrained()
     wave = torch.from_numpy(pcm[:, : 10 * 44100]).unflatten(1, (10, -1)).transpose(0, 1).contiguous()
 

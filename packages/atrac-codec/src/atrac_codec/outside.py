@@ -31,6 +31,7 @@ def ffmpeg_decode(aea: bytes, name_format: bool = True) -> NDArray[np.float32]:
 
     with av.open(io.BytesIO(aea), "r", format="aea" if name_format else None) as container:
         stream = container.streams.audio[0]
+        stream.codec_context.thread_count = 1
         if not name_format and container.format.name != "aea":
             raise ValueError(f"FFmpeg takes this for {container.format.name}")
         blocks = []
