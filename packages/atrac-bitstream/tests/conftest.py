@@ -1,14 +1,18 @@
-"""The golden sound units, and generators of legal and of broken ones, for all files beside this one."""
+"""Golden sound units, generators of legal and of broken ones, and files that misbehave, for all tests beside this."""
 
+import errno
+import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from atrac_bitstream import AeaHeader, SoundUnit, UnitArrays, readable_value_bits
+from atrac_bitstream import AeaHeader, Damage, SoundUnit, SoundUnitError, UnitArrays, readable_value_bits
 from atrac_bitstream import tables as t
 
 GOLDEN = Path(__file__).parent / "golden" / "units.npz"
@@ -136,3 +140,90 @@ def silence() -> Callable[..., SoundUnit]:
         return SoundUnit(**{**empty, **fields})  # type: ignore[arg-type]
 
     return make
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+class _Trickle:
+    """Reads like a socket: cannot seek, and gives at most a few bytes at a time."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        self._file, self._most = io.BytesIO(data), most
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size if size < 0 else min(size, self._most))
+
+
+class _FailsAfter(_Trickle):
+    """Gives up after some operations."""
+
+    def __init__(self, data: bytes, operations: int, most: int = 1 << 30) -> None:
+        super().__init__(data, most)
+        self.left = operations
+
+    def read(self, size: int = -1) -> bytes:
+        if not self.left:
+            raise OSError(errno.EIO, "the disk is broken")
+        self.left -= 1
+        return super().read(size)
+
+
+@pytest.fixture(scope="session")
+def trickle() -> Callable[[bytes, int], BinaryIO]:
+    """Make a file of some bytes that gives at most so many at a time and cannot seek."""
+    return _Trickle  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def fails_after() -> Callable[..., BinaryIO]:
+    """Make a file of some bytes that fails after so many operations, and may give few bytes at a time."""
+    return _FailsAfter  # type: ignore[return-value]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder in which writers to file objects keep their temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Folder for files to be written."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return folder
+
+
+# Damage -------------------------------------------------------------------------------------------
+
+
+def _mend_one_by_one(payload: bytes, channels: int, repeat: bool) -> tuple[bytes, list[Damage]]:
+    last = [b"\xac" + bytes(211)] * channels
+    mended, damages = b"", []
+    for unit in range(-(-len(payload) // (212 * channels)) * channels):
+        frame, channel = divmod(unit, channels)
+        data, reason = payload[212 * unit : 212 * unit + 212], ""
+        if len(data) < 212:
+            reason = f"the file ends after {len(data)} of 212 bytes"
+        else:
+            try:
+                SoundUnit.unpack(data)
+            except SoundUnitError as error:
+                reason = str(error)
+        if reason:
+            damages.append(Damage(frame, channel, reason, cut=len(data) < 212))
+            mended += last[channel]
+        else:
+            mended += data
+            last[channel] = data if repeat else last[channel]
+    return mended, damages
+
+
+@pytest.fixture(scope="session")
+def mend_one_by_one() -> Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]:
+    """Mend sound units with a loop over `SoundUnit`, by silence or by repeating the last good one of the channel."""
+    return _mend_one_by_one

@@ -18,6 +18,7 @@ from atrac_bitstream import (
     AeaHeader,
     AeaInfo,
     AeaWriter,
+    Damage,
     SoundUnitError,
     TruncatedError,
     UnitArrays,
@@ -39,6 +40,16 @@ def aea(units: NDArray[np.uint8], title: str = "", samples: int | None = None) -
     return io.BytesIO(file.getvalue())
 
 
+def assert_statistics(info: AeaInfo, fields: UnitArrays, good: NDArray[np.bool_]) -> None:
+    """Compare with what the encoder wrote into the good units [F, C]."""
+    short = [float((fields.bsm[good][:, band] > 0).mean()) for band in range(3)]
+    assert info.short_share == pytest.approx(short, rel=FLOAT64_TOLERANCE)
+    amounts, counts = np.unique(fields.n_bfu[good], return_counts=True)
+    assert info.n_bfu_counts == dict(zip(amounts.tolist(), counts.tolist()))
+    bits = (np.where(fields.idwl > 0, fields.idwl + 1, 0) * SIZES).sum(-1)
+    assert info.mean_value_bits == pytest.approx(float(bits[good].mean()), rel=FLOAT64_TOLERANCE)
+
+
 def test_facts_of_a_golden_file(golden: Golden) -> None:
     units, fields = golden
     info = read_info(aea(units, "Étude"))
@@ -47,12 +58,8 @@ def test_facts_of_a_golden_file(golden: Golden) -> None:
     assert info.header_unit_count == frames * channels
     assert info.samples is None
     assert info.duration == frames * 512 / 44_100
-    short = [float((fields.bsm[..., band] > 0).mean()) for band in range(3)]
-    assert info.short_share == pytest.approx(short, rel=FLOAT64_TOLERANCE)
-    amounts, counts = np.unique(fields.n_bfu, return_counts=True)
-    assert info.n_bfu_counts == dict(zip(amounts.tolist(), counts.tolist()))
-    bits = (np.where(fields.idwl > 0, fields.idwl + 1, 0) * SIZES).sum(-1)
-    assert info.mean_value_bits == pytest.approx(float(bits.mean()), rel=FLOAT64_TOLERANCE)
+    assert info.damages == ()
+    assert_statistics(info, fields, np.ones((frames, channels), bool))
 
 
 def test_facts_by_hand(all_golden: dict[str, Golden]) -> None:
@@ -69,6 +76,7 @@ def test_facts_by_hand(all_golden: dict[str, Golden]) -> None:
         short_share=(0.5, 0.5, 0.5),
         n_bfu_counts={20: 2, 44: 2},
         mean_value_bits=(1212 + 192) / 2,
+        damages=(),
     )
 
 
@@ -79,7 +87,7 @@ def test_block_size_changes_nothing(stereo: NDArray[np.uint8]) -> None:
 
 def test_a_file_of_no_frames_has_facts() -> None:
     info = read_info(io.BytesIO(AeaHeader.make(2, 99, "nothing").data))
-    assert info == AeaInfo("nothing", 2, 0, 99, None, 0.0, (0.0, 0.0, 0.0), {}, 0.0)
+    assert info == AeaInfo("nothing", 2, 0, 99, None, 0.0, (0.0, 0.0, 0.0), {}, 0.0, ())
 
 
 def test_length_is_that_of_the_file_whatever_the_header_counts(stereo: NDArray[np.uint8]) -> None:
@@ -94,18 +102,51 @@ def test_facts_are_read_from_a_path(tmp_path: Path, stereo: NDArray[np.uint8]) -
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4096])
-def test_damaged_unit_is_named_by_frame_and_channel_of_the_file(block: int, stereo: NDArray[np.uint8]) -> None:
+def test_damaged_units_are_listed_by_frame_and_channel_of_the_file(block: int, stereo: NDArray[np.uint8]) -> None:
     damaged = stereo.copy()
     damaged[7, 1, 0] = 0x40
-    with pytest.raises(SoundUnitError) as caught:
-        read_info(aea(damaged), block)
-    assert str(caught.value) == "bsm[0] = 1, allowed 0 (long) and 2 (short) (sound unit [7, 1])"
+    damaged[2, 0, 0] = damaged[2, 1, 0] = 0x04
+    info = read_info(aea(damaged), block)
+    assert info.damages == (
+        Damage(2, 0, "bsm[2] = 2, allowed 0 (long) and 3 (short)"),
+        Damage(2, 1, "bsm[2] = 2, allowed 0 (long) and 3 (short)"),
+        Damage(7, 1, "bsm[0] = 1, allowed 0 (long) and 2 (short)"),
+    )
+    assert (info.frames, info.header_unit_count, info.duration) == (9, 18, 9 * 512 / 44_100)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4096])
-def test_truncated_file_is_named_by_frame(block: int, stereo: NDArray[np.uint8]) -> None:
-    with pytest.raises(TruncatedError, match=r"^the file ends in frame 8, after 400 of 424 bytes"):
-        read_info(io.BytesIO(aea(stereo).getvalue()[:-24]), block)
+def test_statistics_leave_damaged_units_out(block: int, golden: Golden) -> None:
+    units, fields = golden
+    good = np.arange(units[..., 0].size).reshape(units.shape[:2]) % 5 > 0  # in stereo left and right take turns
+    info = read_info(aea(np.where(good[..., None], units, np.uint8(0x55))), block)
+    assert [[damage.frame, damage.channel] for damage in info.damages] == np.argwhere(~good).tolist()
+    assert_statistics(info, fields, good)
+
+
+def test_a_file_of_nothing_but_damage_has_no_statistics(stereo: NDArray[np.uint8]) -> None:
+    info = read_info(aea(np.full_like(stereo, 0xFF)))
+    assert len(info.damages) == 18
+    assert (info.short_share, info.n_bfu_counts, info.mean_value_bits) == ((0.0, 0.0, 0.0), {}, 0.0)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4096])
+@pytest.mark.parametrize(
+    ("missing", "there"), [(1, [211]), (24, [188]), (212, [0]), (213, [211, 0]), (423, [1, 0])], ids=str
+)
+def test_units_that_a_file_cuts_off_are_listed(
+    missing: int, there: list[int], block: int, all_golden: dict[str, Golden]
+) -> None:
+    units, fields = all_golden["clicks_stereo"]
+    info = read_info(io.BytesIO(aea(units).getvalue()[:-missing]), block)
+    reasons = [f"the file ends after {n} of 212 bytes" for n in there]
+    assert info.damages == tuple(
+        Damage(8, channel, reason, cut=True) for channel, reason in zip(range(2 - len(there), 2), reasons)
+    )
+    assert (info.frames, info.header_unit_count, info.duration) == (9, 18, 9 * 512 / 44_100)
+    good = np.ones((9, 2), bool)
+    good[8, 2 - len(there) :] = False
+    assert_statistics(info, fields, good)
 
 
 # Command line -------------------------------------------------------------------------------------
@@ -113,9 +154,18 @@ def test_truncated_file_is_named_by_frame(block: int, stereo: NDArray[np.uint8])
 
 @pytest.fixture
 def files(tmp_path: Path, stereo: NDArray[np.uint8]) -> dict[str, str]:
-    """Paths of a good file, of broken ones, and of none."""
+    """Paths of a good file, of damaged ones, of one without a header, of what is no AEA file, and of none."""
     good = aea(stereo, "クラシック", 4321).getvalue()
-    contents = {"good": good, "short": good[:-1], "foreign": b"RIFF" + bytes(3000), "empty": b""}
+    damaged = bytearray(good)
+    damaged[2048 + 424 * 3] = 0x40
+    contents = {
+        "good": good,
+        "short": good[:-1],
+        "damaged": bytes(damaged),
+        "raw": good[2048:],
+        "foreign": b"RIFF" + bytes(3000),
+        "empty": b"",
+    }
     for name, data in contents.items():
         (tmp_path / f"{name}.aea").write_bytes(data)
     (tmp_path / "folder.aea").mkdir()
@@ -128,11 +178,13 @@ def test_info_prints_every_fact(files: dict[str, str], capsys: pytest.CaptureFix
     assert err == ""
     lines = out.splitlines()
     assert lines[0] == files["good"]
-    facts = asdict(read_info(files["good"]))
-    assert lines[1:] == [f"  {name:18} {value}" for name, value in facts.items()]
+    facts = {**vars(read_info(files["good"])), "damages": 0}
+    assert lines[1:] == [f"  {name.replace('_', ' '):18} {value}" for name, value in facts.items()]
     assert "  title              クラシック" in lines
     assert "  channels           2" in lines
+    assert "  header unit count  18" in lines
     assert "  samples            4321" in lines
+    assert lines[-1] == "  damages            0"
 
 
 def test_json_gives_one_object_per_file_and_line(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,11 +196,55 @@ def test_json_gives_one_object_per_file_and_line(files: dict[str, str], capsys: 
     facts: dict[str, Any] = {"file": files["good"], **asdict(read_info(files["good"]))}
     facts["short_share"] = list(facts["short_share"])
     facts["n_bfu_counts"] = {str(n): count for n, count in facts["n_bfu_counts"].items()}
+    facts["damages"] = []
     assert one == facts
 
 
+DAMAGES = {
+    "short": Damage(8, 1, "the file ends after 211 of 212 bytes", cut=True),
+    "damaged": Damage(3, 0, "bsm[0] = 1, allowed 0 (long) and 2 (short)"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_file_is_exit_code_1_and_described(
+    kind: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", files[kind]]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    facts = {**vars(read_info(files[kind])), "damages": f"1 ({DAMAGES[kind]})"}
+    assert lines == [files[kind], *(f"  {name.replace('_', ' '):18} {value}" for name, value in facts.items())]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_is_in_the_json(kind: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json", files[kind], files["good"]]) == 1  # the good one after it does not make it 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    one, two = map(json.loads, out.splitlines())
+    assert one["damages"] == [asdict(DAMAGES[kind])]
+    assert two["damages"] == []
+
+
+def test_file_without_a_header_is_described_when_asked(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "--json", "--raw", "2", files["raw"]]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert main(["info", "--json", files["good"]]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    changed = {"file": files["raw"], "title": "", "header_unit_count": 0, "samples": None}
+    assert facts == {**expected, **changed, "duration": 9 * 512 / 44_100}
+    assert main(["info", "--json", "--raw", "1", files["raw"]]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["channels"], facts["frames"]) == (1, 18)
+    assert main(["info", files["raw"]]) == 1
+    assert "an AEA file with 00 08 00 00" in capsys.readouterr().err
+
+
 MESSAGES = {
-    "short": "the file ends in frame 8, after 423 of 424 bytes (2 sound units of 212 bytes)",
     "foreign": "the file begins with 52 49 46 46, an AEA file with 00 08 00 00",
     "empty": "the file ends after 0 bytes, a header has 2048",
     "folder": "Is a directory",
@@ -176,7 +272,18 @@ def test_good_files_beside_a_bad_one_are_described(files: dict[str, str], capsys
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("argv", [[], ["info"], ["encode"], ["info", "--yaml", "x.aea"]], ids=str)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["info"],
+        ["encode"],
+        ["info", "--yaml", "x.aea"],
+        ["info", "--raw", "x.aea"],
+        ["info", "--raw", "3", "x.aea"],
+    ],
+    ids=str,
+)
 def test_wrong_command_line_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(argv)

@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,7 @@ import pytest
 
 from atrac_bitstream import WholeFile
 
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 @pytest.mark.parametrize("kind", [Path, str])

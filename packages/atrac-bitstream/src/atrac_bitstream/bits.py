@@ -60,8 +60,8 @@ def place_words(
     Shape: words, positions, widths [n] -> [n_bytes]
     """
     word = words << (24 - (positions & 7) - widths)
-    # Fields do not overlap, so adding equals or-ing, and float64 holds every 24-bit sum exactly.
-    sums = np.bincount(positions >> 3, weights=word, minlength=n_bytes).astype(np.int32)
+    sums = np.zeros(n_bytes, np.int32)
+    np.add.at(sums, positions >> 3, word)  # fields do not overlap, so adding equals or-ing
     out = sums >> 16
     out[1:] |= sums[:-1] >> 8 & 0xFF
     out[2:] |= sums[:-2] & 0xFF

@@ -274,7 +274,7 @@ class _Callbacks:
         return self._keep(self._file.write, data)
 
     def seek(self, offset: int, whence: int) -> int:
-        return self._keep(self._file.seek, offset, whence)
+        return self._keep(self._move, offset, whence)
 
     def tell(self) -> int:
         return self._keep(self._file.tell)
@@ -285,6 +285,13 @@ class _Callbacks:
             buffer[done : done + len(data)] = data
             done += len(data)
         return done
+
+    def _move(self, offset: int, whence: int) -> int:
+        """Seek; or stay, if a broken header leads out of every file: libsndfile then says what is wrong with it."""
+        here = self._file.tell()
+        if whence != os.SEEK_SET:
+            offset += here if whence == os.SEEK_CUR else self._file.seek(0, os.SEEK_END)
+        return self._file.seek(offset if 0 <= offset < 1 << 63 else here)
 
     def _keep(self, operation: Callable[..., int], *arguments: Any) -> int:
         try:
