@@ -12,6 +12,7 @@ from atrac_bitstream.aea_header import AeaHeader
 from atrac_bitstream.arrays import UnitArrays, find_damage, pack_units, unpack_units
 from atrac_bitstream.damage import (
     POLICIES,
+    SILENT_UNIT,
     Damage,
     DamagePolicy,
     RaiseDamage,
@@ -30,6 +31,7 @@ __all__ = [
     "CODEC_DELAY",
     "FRAMES_MULTIPLE",
     "POLICIES",
+    "SILENT_UNIT",
     "AeaError",
     "AeaHeader",
     "AeaInfo",

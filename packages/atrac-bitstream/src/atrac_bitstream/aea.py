@@ -81,41 +81,50 @@ class AeaReader:
         Raises:
             TruncatedError: the file ends within a frame and no policy is set; its place is named. What came before
                 can be had by reading frame by frame.
-            SoundUnitError: the policy raises it.
+            SoundUnitError: the policy raises it. Reading may go on with the frames after those asked for.
+            ValueError: the policy gives something else than a sound unit that can be read.
         """
         size = self.channels * SOUND_UNIT_BYTES
         data = _read_exactly(self._file, frames * size if frames >= 0 else -1)
-        frame, rest = divmod(len(data), size)
+        first = self.position
+        whole, rest = divmod(len(data), size)
+        self.position += whole + bool(rest)
         if rest and self._policy is None:
             raise TruncatedError(
-                f"the file ends in frame {self.position + frame}, after {rest} of {size} bytes "
+                f"the file ends in frame {first + whole}, after {rest} of {size} bytes "
                 f"({self.channels} sound units of {SOUND_UNIT_BYTES} bytes)"
             )
         units = np.frombuffer(data + bytes(-rest % size), np.uint8).reshape(-1, self.channels, SOUND_UNIT_BYTES)
-        if self._policy is not None:
-            units = self._mended(units, self._policy, rest)
-        self.position += len(units)
-        return units
+        return units if self._policy is None else self._mended(units, self._policy, first, rest)
 
-    def _mended(self, units: NDArray[np.uint8], policy: DamagePolicy, rest: int) -> NDArray[np.uint8]:
+    def _mended(self, units: NDArray[np.uint8], policy: DamagePolicy, first: int, rest: int) -> NDArray[np.uint8]:
         """Replace damaged units, and those of the last frame that its `rest` bytes, if not 0, do not hold."""
-        found = {place: Damage(self.position + place[0], place[1], why) for place, why in find_damage(units).items()}
+        found = {place: Damage(first + place[0], place[1], why) for place, why in find_damage(units).items()}
         whole, part = divmod(rest, SOUND_UNIT_BYTES)
         for channel in range(whole, self.channels if rest else 0):
             there = part if channel == whole else 0
             why, frame = f"the file ends after {there} of {SOUND_UNIT_BYTES} bytes", len(units) - 1
-            found[frame, channel] = Damage(self.position + frame, channel, why, cut=True)
+            found[frame, channel] = Damage(first + frame, channel, why, cut=True)
         units = units.copy() if found else units
         for (frame, channel), damage in sorted(found.items()):
             before = units[frame - 1] if frame else self._before
-            units[frame, channel] = policy.replace(damage, None if before is None else before[channel])
+            instead = policy.replace(damage, None if before is None else before[channel].copy())
+            if instead.dtype != np.uint8 or instead.shape != (SOUND_UNIT_BYTES,) or find_damage(instead):
+                raise ValueError(f"{type(policy).__name__} gave no sound unit that can be read, for {damage}")
+            units[frame, channel] = instead
             self.damages.append(damage)
         if len(units):
             self._before = units[-1].copy()
         return units
 
     def blocks(self, frames: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield all frames in blocks of `frames`, the last one shorter. Shape: [frames, C, 212] each."""
+        """Yield all frames in blocks of `frames`, the last one shorter; all in one for -1.
+
+        Shape: [frames, C, 212] each
+        Raises: ValueError: frames is 0, or below -1; and as `read`.
+        """
+        if frames == 0 or frames < -1:
+            raise ValueError(f"frames = {frames}, allowed -1 and from 1 on")
         while len(units := self.read(frames)):
             yield units
 

@@ -54,9 +54,13 @@ def repair_file(
         block: frames read at a time.
 
     Raises:
+        ValueError: block is below 1, or the policy gives something else than a sound unit that can be read.
         AeaError, TruncatedError: the header cannot be used.
+        SoundUnitError: the policy raises it.
         OSError: a file cannot be read or written.
     """
+    if block < 1:
+        raise ValueError(f"block = {block}, allowed from 1 on")
     with (
         AeaReader(source, damage, header=header) as reader,
         AeaWriter(target, reader.channels, header=reader.header) as writer,
