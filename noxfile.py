@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import sys
 import tomllib
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 ROOT = Path(__file__).parent
 WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -17,6 +19,8 @@ PACKAGES = list(WORKSPACE["tool"]["house"]["packages"])
 PYTEST = ["-n", "auto", "-p", "no:benchmark"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """One process per core with one thread each: threads that wait for each other on a busy core crawl."""
+
+FUZZ_TARGETS = ["sound_unit", "aea", "decode", "audio"]
 
 nox.options.sessions = ["tests"]
 nox.options.error_on_missing_interpreters = True
@@ -85,6 +89,24 @@ def bitexact(session: nox.Session) -> None:
     """Hold the bit-exact chain against the golden vectors, FFmpeg, and pytrac where it can be imported."""
     install(session, *group("test", "outside-decoder"))
     session.run("pytest", *PYTEST, "-v", "tests/bitexact", *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try made-up bytes on all that reads files, 60 s for each target, or SECONDS and TARGET names after --."""
+    targets = [argument for argument in session.posargs if not argument.isdigit()]
+    seconds = next((argument for argument in session.posargs if argument.isdigit()), "60")
+    try:
+        session.install("--only-binary=atheris", *group("fuzz"))
+    except CommandFailed:
+        version = ".".join(map(str, sys.version_info[:2]))
+        session.error(
+            f"no atheris for Python {version} on {platform.system()} {platform.machine()}: there are wheels for "
+            "Linux on x86_64, in version 3 for Python 3.11 to 3.14. `nox -s tests` runs the targets without it."
+        )
+    install(session)
+    for target in targets or FUZZ_TARGETS:
+        session.run("python", "tests/fuzz/run.py", target, seconds)
 
 
 @nox.session

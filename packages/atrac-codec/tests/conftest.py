@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import io
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
+
+from atrac_codec import NNFullCodec
 
 GOLDEN = Path(__file__).parent / "golden" / "units.npz"
 
@@ -21,7 +29,7 @@ def golden(request: pytest.FixtureRequest) -> SimpleNamespace:
         return SimpleNamespace(name=request.param, pcm=pcm, units=file[f"{request.param}.sound_units"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sound():
     """Make a sound of a tone, a little noise and some clicks, [channels, samples]."""
 
@@ -47,3 +55,70 @@ def wav(tmp_path: Path, sound):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def aea(sound):
+    """Encode a sound; return the bytes of the AEA file."""
+    codec = NNFullCodec.from_pretrained()
+
+    @functools.cache
+    @torch.no_grad()
+    def encode(samples: int = 20_000, channels: int = 2, seed: int = 0) -> bytes:
+        batch = codec.encode(torch.from_numpy(sound(samples, channels, seed))[None])
+        return codec.to_bytes(batch, samples, "a sound")[0]
+
+    return encode
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files, so that a test sees what is left there."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def contents():
+    """List what a folder holds, with all that is in it: path -> bytes of a file, None of a folder."""
+
+    def read(folder: Path) -> dict[str, bytes | None]:
+        return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
+
+    return read
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code in chunks of 4 frames, so that short files have several and take little time."""
+    monkeypatch.setattr("atrac_codec.stream.CHUNK_FRAMES", 4)
+    monkeypatch.setattr("atrac_codec.files.CHUNK_FRAMES", 4)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch):
+    """Give every file that is opened to be written room for so many bytes."""
+
+    class FullDisk(io.FileIO):
+        room = 0
+
+        def write(self, data: Any) -> int:
+            if self.tell() + len(memoryview(data).cast("B")) > self.room:
+                raise OSError(errno.ENOSPC, "no space left")
+            return super().write(data)
+
+    real = Path.open
+
+    def limit(room: int) -> None:
+        def limited(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            if "+" not in mode and "w" not in mode:
+                return real(self, mode, *args, **kwargs)
+            raw = FullDisk(self, mode.replace("b", ""))
+            raw.room = room
+            return io.BufferedRandom(raw, 512)
+
+        monkeypatch.setattr(Path, "open", limited)
+
+    return limit

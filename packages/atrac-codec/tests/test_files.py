@@ -89,9 +89,18 @@ def test_damaged_input_leaves_no_output(wav, tmp_path):
     encode_file(wav(), tmp_path / "x.aea", build_encoder())
     (tmp_path / "cut.aea").write_bytes((tmp_path / "x.aea").read_bytes()[:-100])
     before = set(tmp_path.iterdir())
-    with pytest.raises(TruncatedError):
+    with pytest.raises(TruncatedError, match="frame 39, channel 1: the file ends after 112 of 212 bytes"):
         decode_file(tmp_path / "cut.aea", tmp_path / "out.wav", build_decoder())
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_dash_is_a_file_name_like_any_other(wav, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        encode_file("-", "x.aea", build_encoder())
+    encode_file(wav(3000), "-", build_encoder())
+    decode_file("-", "x.wav", build_decoder())
+    assert {p.name for p in tmp_path.iterdir()} == {"in.wav", "-", "x.wav"}
 
 
 def test_overload_is_coded_and_counted(tmp_path):

@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +32,8 @@ SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_f
 """File name endings of audio files, for folders."""
 SUBTYPES: Final = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 """Sample formats that can be written."""
+LOUDEST: Final = 1e10
+"""Largest magnitude of a sample that is taken; sums of squares of larger ones would leave the range of float32."""
 
 
 class AudioError(AtracError):
@@ -56,9 +60,8 @@ class AudioReader:
             self._binary: BinaryIO
             self.name = _name(source)
             if isinstance(source, str | os.PathLike):
-                self._binary = self._open.enter_context(open(source, "rb"))
-            else:
-                self._binary = source if source.seekable() else self._open.enter_context(_copy(source))
+                source = self._open.enter_context(open(source, "rb"))
+            self._binary = source if source.seekable() else self._open.enter_context(_copy(source))
             self._callbacks = _Callbacks(self._binary, self.name)
             with self._callbacks.checked("not read as audio"):
                 self._file = self._open.enter_context(soundfile.SoundFile(self._callbacks))
@@ -99,9 +102,10 @@ class AudioReader:
         Shape: [C, n] each
         Units: full scale +-1.0, 44.1 kHz
         Raises:
-            AudioError: a sample is infinite or not a number, or the file breaks off.
+            AudioError: a sample is infinite, not a number, or beyond `LOUDEST`, or the file breaks off.
             OSError: the file cannot be read.
         """
+        size = max(1, min(size, size * self.sample_rate // SAMPLE_RATE))  # a low rate makes many samples out of few
         resampler = (
             None
             if self.sample_rate == SAMPLE_RATE
@@ -121,11 +125,11 @@ class AudioReader:
                 block = self._file.read(min(size, end - position), dtype="float32", always_2d=True)
             if not len(block):
                 raise AudioError(f"{self.name}: the file ends after sample {position} of {end}")
-            if not np.isfinite(block).all():
-                sample, channel = np.argwhere(~np.isfinite(block))[0]
+            if (wrong := ~(np.abs(block) <= LOUDEST)).any():
+                sample, channel = np.argwhere(wrong)[0]
                 raise AudioError(
                     f"{self.name}: sample {position + sample} of channel {channel} is "
-                    f"{block[sample, channel]}, allowed finite numbers"
+                    f"{block[sample, channel]}, allowed finite numbers up to {LOUDEST:g} (full scale is 1)"
                 )
             position += len(block)
             yield block, position == end
@@ -223,11 +227,12 @@ class AudioWriter:
 
     def abort(self) -> None:
         """Give up: remove what was written so far. After `close` it does nothing."""
-        with contextlib.suppress(soundfile.LibsndfileError):
-            self._file.close()
-        with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
-            self._binary.close()
-        self._whole.discard()
+        with _signals_wait():
+            with contextlib.suppress(soundfile.LibsndfileError):
+                self._file.close()
+            with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
+                self._binary.close()
+            self._whole.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -259,7 +264,8 @@ class _Callbacks:
     def checked(self, what: str) -> Iterator[None]:
         """Raise the exception that waits; or an `AudioError` that begins with `what`, if libsndfile has one."""
         try:
-            yield
+            with _signals_wait():
+                yield
         except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
             if self._error is None:
                 reason = getattr(error, "error_string", "libsndfile gave up")
@@ -291,7 +297,7 @@ class _Callbacks:
         here = self._file.tell()
         if whence != os.SEEK_SET:
             offset += here if whence == os.SEEK_CUR else self._file.seek(0, os.SEEK_END)
-        return self._file.seek(offset if 0 <= offset < 1 << 63 else here)
+        return self._file.seek(offset if 0 <= offset < 1 << 43 else here)
 
     def _keep(self, operation: Callable[..., int], *arguments: Any) -> int:
         try:
@@ -299,6 +305,25 @@ class _Callbacks:
         except BaseException as error:
             self._error = self._error or error
             return 0
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: what their handlers raise in a function that C calls back would be lost."""
+    handlers: dict[signal.Signals, Any] = {}
+    waiting: list[int] = []
+    try:
+        if threading.current_thread() is threading.main_thread():  # where handlers run
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, frame: waiting.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in waiting:
+            signal.raise_signal(late)
 
 
 def _missing_bytes(log: str) -> int:
@@ -318,6 +343,11 @@ def _name(file: str | os.PathLike[str] | BinaryIO) -> str:
 def _copy(file: BinaryIO) -> BinaryIO:
     """Copy a pipe to a temporary file, so that it gives what a file gives."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(file, copy)
-    copy.seek(0)
+    try:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
+            copy.close()
+        raise
     return copy

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from atrac_bitstream import AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
+from atrac_bitstream import AeaError, AeaReader, AeaWriter, SoundUnitError, UnitArrays, pack_units, unpack_units
 from atrac_modules import FrameBatch
 
 
@@ -61,10 +61,12 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
     """Read an AEA file: a FrameBatch of [C, F, …], and the samples per channel if it has a length tag.
 
     Raises:
-        AtracError: the data is no AEA file, or a sound unit is damaged.
+        AtracError: the data is no AEA file, holds no sound units, or a sound unit is damaged.
     """
     with AeaReader(io.BytesIO(data)) as reader:
-        return from_units(reader.read()).map(lambda f: f.transpose(0, 1)), reader.header.samples
+        if not len(units := reader.read()):
+            raise AeaError("no sound units after the header")
+        return from_units(units).map(lambda f: f.transpose(0, 1)), reader.header.samples
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -8,7 +8,9 @@ given.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import signal
 import sys
 import threading
@@ -86,7 +88,7 @@ class Encode:
                 )
 
         def duration(source: str) -> float | None:
-            if source == _STREAM:
+            if source == _STREAM or Path(source).is_fifo():  # what is read from a pipe is gone
                 return None
             with AudioReader(source) as reader:
                 return reader.duration
@@ -198,7 +200,9 @@ class Info:
         """Describe every input."""
         console = Console(highlight=False, soft_wrap=True)
         status = 0
-        for source, _ in _find(self.inputs, {".aea"}):
+        if not (found := list(_find(self.inputs, {".aea"}))):
+            return _nothing_found(self.inputs, {".aea"})
+        for source, _ in found:
             try:
                 facts = read_info(_readable(source), header=_header(self.raw))
             except (AtracError, OSError) as error:
@@ -231,9 +235,15 @@ class Compare:
         """Print levels of the difference."""
         from atrac_codec.compare import compare
 
+        recordings = []
+        for source in (self.reference, self.decoded):
+            try:
+                recordings.append(_samples(source))
+            except (AtracError, OSError) as error:
+                return _fail(source, error)
         try:
-            scores = compare(_samples(self.reference), _samples(self.decoded))
-        except (AtracError, OSError, ValueError) as error:
+            scores = compare(*recordings)
+        except ValueError as error:
             return _fail(f"{self.reference}, {self.decoded}", error)
         if self.as_json:
             print(json.dumps(scores))
@@ -253,7 +263,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)
         with _stoppable():
-            return command.run()
+            status = command.run()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
+    except OSError as error:  # what concerns a file of the command line is dealt with there
+        if not _is_unnamed(error):
+            return _fail("atrac1", error)
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left to print would fail again at the very end
+        return _fail("standard output", error)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     except KeyboardInterrupt as stop:
@@ -282,7 +301,7 @@ def _find(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> Iterato
     """Yield each input file, with its path relative to the folder it was found in."""
     for name in inputs:
         path = Path(name)
-        if name == _STREAM or not path.is_dir():
+        if name == _STREAM or not os.path.isdir(name):
             yield name, Path(path.name)
             continue
         for file in sorted(path.rglob("*")):
@@ -301,12 +320,10 @@ def _each(
 ) -> int:
     """Run something on every input file that makes one output file, with a progress bar; return the exit code."""
     found = list(_find(inputs, suffixes))
-    if not inputs:
-        return _wrong("no inputs; see --help")
     if not found:
-        return _fail(", ".join(inputs), FileNotFoundError("no files to work on"))
-    one_file = len(inputs) == 1 and not Path(inputs[0]).is_dir()
-    to_file = output is not None and one_file and not output.endswith("/") and not Path(output).is_dir()
+        return _nothing_found(inputs, suffixes)
+    one_file = len(inputs) == 1 and not os.path.isdir(inputs[0])
+    to_file = output is not None and one_file and not output.endswith("/") and not os.path.isdir(output)
     status = 0
     made: set[str] = set()
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
@@ -320,14 +337,22 @@ def _each(
                         raise FileExistsError(f"{target} was just made from another input")
                     if not force and Path(target).exists():
                         raise FileExistsError(f"{target} exists; --force replaces it")
-                    Path(target).parent.mkdir(parents=True, exist_ok=True)
                 progress.update(task, total=duration(source))
+                if target != _STREAM:
+                    _make_folder(Path(target).parent)
                 run(source, target, partial(_advance, progress, task))
                 made.add(target)
             except (AtracError, OSError) as error:
-                status = _fail(source, error)
+                status = _fail(f"{source} -> {target}" if _is_unnamed(error) else source, error)
             progress.remove_task(task)
     return status
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
 def _advance(progress: Progress, task: TaskID, seconds: float) -> None:
@@ -345,11 +370,19 @@ def _target(source: str, relative: Path, output: str | None, suffix: str, to_fil
 
 
 def _readable(source: str) -> str | BinaryIO:
-    return sys.stdin.buffer if source == _STREAM else source
+    if source != _STREAM:
+        return source
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin.buffer
 
 
 def _writable(target: str) -> str | BinaryIO:
-    return sys.stdout.buffer if target == _STREAM else target
+    if target != _STREAM:
+        return target
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    return sys.stdout.buffer
 
 
 def _header(raw: int | None) -> AeaHeader | None:
@@ -375,9 +408,22 @@ def _warn(text: str) -> None:
     _errors.print("[yellow]warning:[/]", escape(text))
 
 
+def _nothing_found(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> int:
+    if not inputs:
+        return _wrong("no inputs; see --help")
+    return _fail(", ".join(inputs), FileNotFoundError(f"no files to work on, looked for {' '.join(sorted(suffixes))}"))
+
+
+def _is_unnamed(error: Exception) -> bool:
+    """Whether an error of the system came from a file that was open already, and so does not say from which."""
+    return isinstance(error, OSError) and error.errno is not None and error.filename is None
+
+
 def _fail(source: str, error: Exception) -> int:
     text = str(error)
-    _errors.print("[red]error:[/]", escape(text if text.startswith(source) else f"{source}: {text}"))
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename in (None, source) else f"{error.filename}: {error.strerror}"
+    _errors.print("[red]error:[/]", escape(text if text.startswith(f"{source}: ") else f"{source}: {text}"))
     return 1
 
 

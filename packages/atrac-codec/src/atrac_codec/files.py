@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_bitstream import CODEC_DELAY, AeaHeader, AeaReader, AeaWriter, Damage, DamagePolicy, RaiseDamage
+from atrac_bitstream import CODEC_DELAY, AeaError, AeaHeader, AeaReader, AeaWriter, Damage, DamagePolicy, RaiseDamage
 from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_codec.audio import AudioReader, AudioWriter
 from atrac_codec.decoder import NNDecoder
@@ -129,7 +129,7 @@ def decode_file(
         progress: is told the seconds of audio that are done.
 
     Raises:
-        AtracError: the source is no AEA file, or damaged; the target's format cannot be written.
+        AtracError: the source is no AEA file, empty, or damaged; the target's format cannot be written.
         OSError: a file cannot be read or written.
     """
     with AeaReader(source, damage or RaiseDamage(), header=header) as reader:
@@ -151,6 +151,8 @@ def decode_file(
             for units in reader.blocks(CHUNK_FRAMES):
                 writer.write(wanted(stream.push(units)))
                 progress(reader.position * FRAME_SAMPLES / 44100)
+            if not reader.position:
+                raise AeaError("no sound units" + (" after the header" if header is None else ""))
             writer.write(wanted(stream.finish()))
     missing = max(0, (tag or 0) - written)
     return DecodeReport(reader.channels, written, reader.position, writer.clipped, missing, tuple(reader.damages))

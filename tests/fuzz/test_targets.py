@@ -1,0 +1,37 @@
+"""The fuzzing targets hold on their seeds, and on those with a few bytes changed. `nox -s fuzz` looks further."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MODULE = runpy.run_path(str(Path(__file__).with_name("targets.py")))
+NAMES = ("sound_unit", "aea", "decode", "audio")
+MUTATIONS = {"sound_unit": 200, "aea": 100, "decode": 60, "audio": 200}
+
+
+def test_every_target_is_here():
+    assert set(NAMES) == set(MODULE["TARGETS"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_target_holds_on_its_seeds(name: str):
+    found = list(MODULE["seeds"](name))
+    assert len(found) > 15
+    for data in [b"", *found]:
+        MODULE["TARGETS"][name](data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_target_holds_on_changed_seeds(name: str):
+    rng = np.random.default_rng(0)
+    found = list(MODULE["seeds"](name))
+    for k in range(MUTATIONS[name]):
+        data = MODULE["changed"](found[k % len(found)], rng)
+        try:
+            MODULE["TARGETS"][name](data)
+        except Exception as error:
+            raise AssertionError(f"{name} on {data.hex()}") from error
