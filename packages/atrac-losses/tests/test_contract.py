@@ -71,9 +71,8 @@ def test_value_and_gradients_are_finite(measure: Measure, edge: str) -> None:
         assert torch.isfinite(slope).all()
 
 
-def test_equal_inputs_are_best(name: str, measure: Measure, generator: torch.Generator) -> None:
+def test_equal_inputs_are_best(measure: Measure, best: float, generator: torch.Generator) -> None:
     _, reference = noisy_pair(generator, 1, 1024)
-    best = {"snr": 120.0, "si_sdr": 120.0, "segmental_snr": 80.0}.get(name, 0.0)
     assert measure(reference, reference).item() == pytest.approx(best, abs=0.1)  # 0.1 dB: float32 of a gain near 1
 
 
@@ -140,8 +139,8 @@ def test_float64_stays(measure: Measure, generator: torch.Generator) -> None:
 
 
 def test_gradient_matches_finite_differences(measure: Measure, generator: torch.Generator) -> None:
-    estimate, reference = noisy_pair(generator, 2, 90, dtype=torch.float64)
-    mask = torch.arange(90) < torch.tensor([[90], [61]])
+    estimate, reference = noisy_pair(generator, 2, 60, dtype=torch.float64)
+    mask = torch.arange(60) < torch.tensor([[60], [41]])
     inputs = (estimate.requires_grad_(), reference.requires_grad_())
     assert torch.autograd.gradcheck(lambda e, r: measure(e, r, mask, "none"), inputs)
 

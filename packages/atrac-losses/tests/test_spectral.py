@@ -1,4 +1,4 @@
-"""The log-spectral distance against a discrete Fourier transform written out."""
+"""The log-spectral distance against a loop over the bins of SciPy's spectrum."""
 
 import math
 from functools import partial
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import signal as scipy_signal
 
 from atrac_losses import LogSpectralDistance, log_spectral_distance
-from atrac_losses.spectral import power_spectrogram
 
 FLOAT64_TOLERANCE = 1e-9
 """Relative, in float64: rounding of the transform, against a floor 100 dB down."""
@@ -21,20 +21,10 @@ Signal = NDArray[np.float64]
 
 
 def naive_power(signal: Signal, n_fft: int, hop: int) -> NDArray[np.float64]:
-    window = np.array([0.5 - 0.5 * math.cos(2.0 * math.pi * n / n_fft) for n in range(n_fft)])
-    frames = []
-    for centre in range(0, len(signal), hop):
-        bins = []
-        for k in range(n_fft // 2 + 1):
-            total = 0j
-            for n in range(n_fft):
-                at = centre - n_fft // 2 + n
-                if 0 <= at < len(signal):
-                    angle = 2.0 * math.pi * k * n / n_fft
-                    total += window[n] * signal[at] * complex(math.cos(angle), -math.sin(angle))
-            bins.append(abs(total) ** 2 / (window.sum() / 2.0) ** 2)
-        frames.append(bins)
-    return np.array(frames)
+    """SciPy's, which another test holds against a transform written out."""
+    window = scipy_signal.get_window("hann", n_fft)
+    transform = scipy_signal.ShortTimeFFT(window, hop, fs=1.0)
+    return np.asarray(abs(transform.stft(signal, p0=0, p1=-(-len(signal) // hop)).T / (window.sum() / 2.0)) ** 2)
 
 
 def naive_distance(estimate: Signal, reference: Signal, n_fft: int, hop: int, n_bins: int, floor: float) -> float:
@@ -57,31 +47,15 @@ def pair() -> tuple[Signal, Signal]:
     return reference + rng.normal(0.0, 0.001, reference.shape), reference
 
 
-@pytest.mark.parametrize(("n_fft", "hop"), [(32, 8), (32, 33), (15, 4), (64, 130)])
-def test_power_spectrogram_matches_naive_transform(pair: tuple[Signal, Signal], n_fft: int, hop: int) -> None:
-    expected = np.stack([naive_power(signal, n_fft, hop) for signal in pair[0]])
-    found = power_spectrogram(torch.from_numpy(pair[0]), n_fft, hop).numpy()
-    assert found.shape == (2, -(-130 // hop), n_fft // 2 + 1)
-    leakage = 1e-18  # -180 dB: what rounding leaves in an empty bin
-    np.testing.assert_allclose(found, expected, rtol=FLOAT64_TOLERANCE, atol=leakage)
-
-
 @pytest.mark.parametrize(("f_max", "n_bins"), [(None, 17), (22050.0, 17), (22049.0, 16), (5000.0, 4), (1.0, 1)])
 @pytest.mark.parametrize("floor", [-100.0, -30.0])
-def test_distance_matches_naive_transform(
-    pair: tuple[Signal, Signal], f_max: float | None, n_bins: int, floor: float
-) -> None:
+def test_distance_matches_a_loop(pair: tuple[Signal, Signal], f_max: float | None, n_bins: int, floor: float) -> None:
     expected = [naive_distance(e, r, 32, 8, n_bins, floor) for e, r in zip(*pair)]
     estimate, reference = (torch.from_numpy(x) for x in pair)
     measure = partial(log_spectral_distance, reduction="none", n_fft=32, hop=8, f_max=f_max, floor=floor)
     doubles, singles = measure(estimate, reference), measure(estimate.float(), reference.float())
     np.testing.assert_allclose(doubles.numpy(), expected, rtol=FLOAT64_TOLERANCE)
     np.testing.assert_allclose(singles.numpy(), expected, rtol=0, atol=FLOAT32_DB)
-
-
-def test_full_scale_sine_has_power_one() -> None:
-    tone = torch.sin(2.0 * math.pi * 100 * torch.arange(8192, dtype=torch.float64) / 2048)
-    assert power_spectrogram(tone, 2048, 512)[8, 100].item() == pytest.approx(1.0, abs=1e-9)
 
 
 def test_distance_is_the_gain_in_db() -> None:

@@ -1,12 +1,27 @@
-"""Differentiable measures of how far one sound is from another.
+"""Measures of how far one sound is from another, all but the two of speech differentiable.
 
 Functions take `(estimate, reference, mask=None, reduction="mean")` on `[*, T]`; modules return a loss to
 minimise.
 """
 
 from atrac_losses.__about__ import __version__
+from atrac_losses.ear import EarModel
+from atrac_losses.masking import NoiseToMask, NoiseToMaskRatio, nmr, noise_to_mask
+from atrac_losses.mel import MelDistance, mel_distance, mel_filterbank
+from atrac_losses.preecho import PreEcho, pre_echo
 from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.spectral import LogSpectralDistance, log_spectral_distance
+from atrac_losses.speech import pesq, stoi
+from atrac_losses.stft import (
+    MultiResolutionStftLoss,
+    StftLoss,
+    StftPart,
+    log_magnitude_error,
+    multi_resolution_stft_loss,
+    phase_error,
+    spectral_convergence,
+    stft_loss,
+)
 from atrac_losses.waveform import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -21,20 +36,40 @@ from atrac_losses.waveform import (
 )
 
 __all__ = [
+    "EarModel",
     "LogSpectralDistance",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "MelDistance",
+    "MultiResolutionStftLoss",
+    "NoiseToMask",
+    "NoiseToMaskRatio",
+    "PreEcho",
     "Reduction",
     "SegmentalSnr",
     "SiSdr",
     "Snr",
+    "StftLoss",
+    "StftPart",
     "__version__",
     "l1",
+    "log_magnitude_error",
     "log_spectral_distance",
     "masked_mean",
+    "mel_distance",
+    "mel_filterbank",
     "mse",
+    "multi_resolution_stft_loss",
+    "nmr",
+    "noise_to_mask",
+    "pesq",
+    "phase_error",
+    "pre_echo",
     "reduce_batch",
     "segmental_snr",
     "si_sdr",
     "snr",
+    "spectral_convergence",
+    "stft_loss",
+    "stoi",
 ]

@@ -1,4 +1,4 @@
-"""Measures on the short-time spectrum."""
+"""The log-spectral distance: how far two spectra lie apart in decibels."""
 
 from typing import final
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
+from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram, root
 
 
 def log_spectral_distance(
@@ -60,8 +61,8 @@ def log_spectral_distance(
             10.0 * torch.log10(power_spectrogram(signal, n_fft, hop)[..., :n_bins] + 10.0 ** (floor / 10.0))
             for signal in (pair.estimate, pair.reference)
         ]
-        distance = _root((levels[0] - levels[1]).square().mean(dim=-1))
-        centres = None if pair.valid is None else pair.valid[..., ::hop]
+        distance = root((levels[0] - levels[1]).square().mean(dim=-1))
+        centres = frames_that_count(pair.valid, hop)
         counted = None if centres is None else centres.any(dim=-1)
         return reduce_batch(masked_mean(distance, centres), reduction, counted)
 
@@ -106,40 +107,7 @@ class LogSpectralDistance(nn.Module):
         )
 
 
-def power_spectrogram(signal: Tensor, n_fft: int, hop: int) -> Tensor:
-    """Measure power per bin in Hann-windowed frames centred on samples 0, hop, 2 hop and so on.
-
-    Outside the signal there is silence. A sine of amplitude 1 in the middle of a bin has power 1 there.
-
-    Args:
-        signal: float32 or float64.
-        n_fft: samples under the window.
-        hop: samples from frame to frame.
-
-    Shape:    signal [*, T] -> [*, ceil(T / hop), n_fft // 2 + 1]
-    Units:    power re a full-scale sine
-    Example:
-        >>> power_spectrogram(torch.zeros(2, 1000), n_fft=256, hop=100).shape
-        torch.Size([2, 10, 129])
-    """
-    window = torch.hann_window(n_fft, dtype=signal.dtype, device=signal.device)
-    flat = signal.reshape(-1, signal.shape[-1])
-    spectrum = torch.stft(flat, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
-    n_frames = -(-signal.shape[-1] // hop)
-    power = torch.view_as_real(spectrum).square().sum(dim=-1) / (window.sum() / 2.0).square()
-    return power[..., :n_frames].transpose(-1, -2).reshape(*signal.shape[:-1], n_frames, -1)
-
-
-def _root(x: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0, not infinite."""
-    positive = x > 0
-    return torch.where(positive, x, torch.ones_like(x)).sqrt() * positive
-
-
 def _check_options(sample_rate: float, n_fft: int, hop: int, f_max: float | None) -> None:
-    if n_fft < 2:
-        raise ValueError(f"n_fft = {n_fft} samples, allowed 2 or more")
-    if hop < 1:
-        raise ValueError(f"hop = {hop} samples, allowed 1 or more")
+    check_frames(n_fft, hop)
     if f_max is not None and not 0 < f_max <= sample_rate / 2:
         raise ValueError(f"f_max = {f_max} Hz, allowed above 0 and up to {sample_rate / 2} Hz")

@@ -1,0 +1,207 @@
+"""The noise-to-mask ratio behaves as hearing does, and as the standard says."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from atrac_losses import EarModel, NoiseToMaskRatio, nmr, noise_to_mask
+from atrac_losses.ear import hertz_to_bark
+
+FLOAT32_DB = 0.01
+"""dB, in float32: sums of bins, a logarithm, powers."""
+
+RATE = 44100
+SAMPLES = 22050
+EAR = EarModel()
+
+
+def tone(f: float, level: float, n: int = SAMPLES) -> Tensor:
+    """A sine at a level in dB SPL of the default ear, whose full scale is at 92 dB."""
+    return 10.0 ** ((level - 92.0) / 20.0) * torch.sin(2.0 * math.pi * f / RATE * torch.arange(n, dtype=torch.float64))
+
+
+def hiss(seed: int, level: float = 0.0, n: int = SAMPLES) -> Tensor:
+    """White noise of a level in dBFS."""
+    return 10.0 ** (level / 20.0) * torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def narrow_hiss(f: float, level: float, seed: int = 3) -> Tensor:
+    """Noise 100 Hz wide around f, of a level in dBFS."""
+    spectrum = torch.fft.rfft(hiss(seed))
+    bins = torch.arange(len(spectrum)) * RATE / SAMPLES
+    noise = torch.fft.irfft(torch.where((bins - f).abs() < 50.0, spectrum, torch.zeros_like(spectrum)), SAMPLES)
+    return noise * 10.0 ** (level / 20.0) / noise.square().mean().sqrt()
+
+
+@pytest.fixture
+def music() -> Tensor:
+    """A chord with a beat: tones over faint noise, and every quarter of a second a burst."""
+    time = torch.arange(SAMPLES, dtype=torch.float64) / RATE
+    chord = sum((tone(f, 75.0) for f in (220.0, 277.2, 329.6, 440.0, 880.0, 3520.0)), torch.zeros_like(time))
+    beat = hiss(1, -20.0) * torch.exp(-(time % 0.25) / 0.03)
+    return chord + beat + hiss(2, -70.0)
+
+
+@pytest.mark.parametrize("ear", [EAR, EarModel(n_fft=256, hop=64, bands_per_bark=1.0, spreading="none")])
+@pytest.mark.parametrize("level", [-80.0, -60.0, -40.0])
+def test_6_db_of_noise_are_6_db_of_ratio(music: Tensor, level: float, ear: EarModel) -> None:
+    first = nmr(music + hiss(4, level), music, ear=ear).item()
+    second = nmr(music + hiss(4, level + 6.0), music, ear=ear).item()
+    assert second - first == pytest.approx(6.0, abs=0.1)
+
+
+def test_noise_near_a_loud_neighbour_counts_less_than_far_away() -> None:
+    reference = tone(1000.0, 85.0)
+    ratios = {f: nmr(reference + narrow_hiss(f, -60.0), reference).item() for f in (500.0, 1150.0, 2000.0, 5000.0)}
+    assert ratios[1150.0] < ratios[2000.0] < ratios[5000.0]
+    assert ratios[5000.0] > ratios[1150.0] + 20.0
+    assert ratios[500.0] > ratios[2000.0] + 3.0  # masks reach up further than down
+
+
+def test_louder_masker_hides_more_above_it_than_it_grew() -> None:
+    noise = narrow_hiss(2000.0, -60.0)
+    soft, loud = (nmr(tone(1000.0, x) + noise, tone(1000.0, x)).item() for x in (65.0, 85.0))
+    assert soft - loud > 20.0 + 5.0
+    fixed = partial(nmr, ear=EarModel(spreading="fixed"))
+    soft, loud = (fixed(tone(1000.0, x) + noise, tone(1000.0, x)).item() for x in (65.0, 85.0))
+    assert soft - loud < 20.0 + 1.0
+
+
+def test_a_burst_hides_what_follows_it_for_a_while() -> None:
+    time = torch.arange(SAMPLES)
+    burst = torch.where((time >= 5000) & (time < 7000), hiss(5, -10.0), torch.zeros(SAMPLES, dtype=torch.float64))
+    ears = {on: EarModel(n_fft=256, hop=64, forward_masking=on) for on in (True, False)}
+
+    def ratio(start: int, on: bool) -> float:
+        noise = torch.where((time >= start) & (time < start + 256), hiss(6, -60.0), torch.zeros_like(burst))
+        return nmr(burst + noise, burst, ear=ears[on]).item()
+
+    assert ratio(7200, True) < ratio(7600, True) - 3.0
+    assert ratio(7600, True) < ratio(12000, True) - 3.0
+    assert ratio(7600, True) < ratio(7600, False) - 3.0
+    assert ratio(4000, True) == pytest.approx(ratio(4000, False), abs=0.01)  # before the burst
+
+
+@pytest.mark.parametrize("f", [150.0, 500.0, 1000.0, 3300.0, 8000.0, 12000.0])
+def test_threshold_in_quiet(f: float) -> None:
+    """Re Terhardt's threshold, which the standard takes apart: 20 dB below it nothing is disturbed, 20 above all is."""
+    k = f / 1000.0
+    threshold = 3.64 * k**-0.8 - 6.5 * math.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6
+    silence, inner = torch.zeros(SAMPLES, dtype=torch.float64), torch.arange(SAMPLES) > 2048
+    window = torch.hann_window(SAMPLES, dtype=torch.float64).clamp(max=0.1) * 10.0  # no click at the ends
+    found = {x: noise_to_mask(window * tone(f, threshold + x), silence, inner) for x in (-20.0, 0.0, 20.0)}
+    assert found[-20.0].disturbed.item() == 0.0
+    assert found[20.0].disturbed.item() > 0.8  # all but the faded ends
+    assert -3.0 < found[0.0].by_band.max().item() < 9.0
+
+
+def test_bands_have_their_noise_where_it_was_put() -> None:
+    reference = hiss(7, -40.0)
+    for f in (200.0, 1000.0, 4000.0, 12000.0):
+        result = noise_to_mask(reference + narrow_hiss(f, -50.0), reference)
+        assert result.by_band.shape == (EAR.n_bands,)
+        centre = EAR.centres[result.noise.mean(dim=0).argmax()]
+        assert abs(hertz_to_bark(centre) - hertz_to_bark(torch.tensor(f))) < 0.5
+        worst = EAR.centres[result.by_band.argmax()]
+        assert abs(hertz_to_bark(worst) - hertz_to_bark(torch.tensor(f))) < 0.8
+
+
+def test_frames_have_their_noise_when_it_was_there() -> None:
+    reference = hiss(7, -40.0)
+    noise = torch.where((torch.arange(SAMPLES) - 11264).abs() < 500, hiss(8, -40.0), torch.zeros_like(reference))
+    assert noise_to_mask(reference + noise, reference).by_frame.argmax() == 11264 // EAR.hop
+
+
+def test_equal_signals_sit_at_the_floor(music: Tensor) -> None:
+    for signal in (music, music.float(), torch.zeros(SAMPLES), hiss(1).float()):
+        result = noise_to_mask(signal, signal)
+        assert result.ratio.item() == pytest.approx(-100.0, abs=1e-4)
+        assert result.by_band.max().item() == pytest.approx(-100.0, abs=1e-4)
+        assert result.disturbed.item() == 0.0
+
+
+def test_three_noise_levels_are_ranked(music: Tensor) -> None:
+    results = [noise_to_mask(music + hiss(9, level), music) for level in (-90.0, -65.0, -30.0)]
+    ratios = [r.ratio.item() for r in results]
+    assert ratios[0] < ratios[1] - 20.0 < ratios[2] - 40.0
+    shares = [r.disturbed.item() for r in results]
+    assert 0.0 == shares[0] < shares[1] < shares[2]
+    assert shares[2] > 0.9
+
+
+def test_coarser_quantization_is_worse(music: Tensor) -> None:
+    ratios = [nmr((music * steps).round() / steps, music).item() for steps in (32768.0, 2048.0, 128.0)]
+    assert ratios[0] < ratios[1] - 15.0 < ratios[2] - 30.0
+
+
+def test_disturbed_is_the_share_of_frames_with_a_band_at_1_5_db() -> None:
+    reference, extra = hiss(7, -40.0), torch.zeros(SAMPLES, dtype=torch.float64)
+    extra[: SAMPLES // 2] = narrow_hiss(4000.0, -45.0)[: SAMPLES // 2]
+    result = noise_to_mask(reference + extra, reference)
+    worst = 10.0 * (result.noise / result.mask).amax(dim=-1).log10()
+    assert result.disturbed.item() == pytest.approx((worst >= 1.5).double().mean().item())
+    assert result.disturbed.item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_padding_counts_in_no_reading(music: Tensor) -> None:
+    short = 14000
+    estimate = music + hiss(9, -50.0)
+    mask = torch.arange(SAMPLES) < short
+    padded = noise_to_mask(estimate.masked_fill(~mask, float("nan")), music, mask)
+    cropped = noise_to_mask(estimate[:short], music[:short])
+    torch.testing.assert_close(padded.ratio, cropped.ratio)
+    torch.testing.assert_close(padded.by_band, cropped.by_band)
+    torch.testing.assert_close(padded.disturbed, cropped.disturbed)
+    torch.testing.assert_close(padded.by_frame[: cropped.by_frame.shape[0]], cropped.by_frame)
+
+
+@pytest.mark.parametrize("level", [-90.0, -60.0, -30.0])
+def test_float32_is_as_good_as_float64(music: Tensor, level: float) -> None:
+    estimate, reference = (music + hiss(9, level)).float(), music.float()
+    single, double = noise_to_mask(estimate, reference), noise_to_mask(estimate.double(), reference.double())
+    assert single.ratio.dtype == torch.float32
+    assert single.ratio.item() == pytest.approx(double.ratio.item(), abs=FLOAT32_DB)
+    torch.testing.assert_close(single.by_band.double(), double.by_band, rtol=0, atol=FLOAT32_DB)
+
+
+def test_ratio_depends_on_the_level_of_playback() -> None:
+    reference, estimate = hiss(7, -60.0), hiss(7, -60.0) + hiss(9, -90.0)
+    quiet, loud = (nmr(estimate, reference, ear=EarModel(level=level)).item() for level in (40.0, 92.0))
+    assert quiet < loud - 3.0  # what is near the threshold is hidden by it
+
+
+def test_gradient_asks_for_less_noise_where_it_is_heard() -> None:
+    reference = tone(1000.0, 85.0)
+    near, far = narrow_hiss(1050.0, -50.0), narrow_hiss(5000.0, -50.0)
+    estimate = (reference + near + far).requires_grad_()
+    (slope,) = torch.autograd.grad(nmr(estimate, reference), estimate)
+    assert (slope @ far) > 100.0 * (slope @ near).abs()
+
+
+def test_first_use_in_inference_mode_leaves_later_gradients_alone() -> None:
+    ear = EarModel(n_fft=128, hop=77, bands_per_bark=0.5)  # used nowhere else
+    with torch.inference_mode():
+        nmr(hiss(1, n=500), hiss(2, n=500), ear=ear)
+    estimate, reference = hiss(1, n=500).requires_grad_(), hiss(2, n=500).requires_grad_()
+    slopes = torch.autograd.grad(nmr(estimate, reference, ear=ear), (estimate, reference))
+    assert all(slope.abs().max() > 0 for slope in slopes)
+
+
+def test_reference_without_gradient_keeps_nothing_of_the_spreading() -> None:
+    """What training needs is the gradient of the noise: one step back, whatever the mask took."""
+    estimate = hiss(1, n=4096).requires_grad_()
+    result = noise_to_mask(estimate, hiss(2, n=4096))
+    assert result.noise.requires_grad
+    assert not result.mask.requires_grad
+
+
+def test_module_keeps_its_ear() -> None:
+    ear = EarModel(n_fft=512, hop=128)
+    module = NoiseToMaskRatio(ear=ear)
+    estimate, reference = hiss(1, n=2000), hiss(2, n=2000)
+    torch.testing.assert_close(module(estimate, reference), nmr(estimate, reference, ear=ear))
+    assert not list(module.parameters())
+    assert not module.state_dict()
