@@ -34,6 +34,12 @@ def group(*names: str) -> list[str]:
     return [requirement for name in names for requirement in WORKSPACE["dependency-groups"][name]]
 
 
+def test_groups(*packages: str) -> list[str]:
+    """Return what tests need: what all do, and what single packages do by a group of their name."""
+    own = [package for package in packages if package in WORKSPACE["dependency-groups"]]
+    return group("test", *own)
+
+
 def install(session: nox.Session, *requirements: str, python: str | None = None) -> None:
     """Install all packages of this tree, editable and in one call so that siblings come from here, and more."""
     editable = [part for package in PACKAGES for part in ("-e", f"packages/{package}")]
@@ -68,7 +74,7 @@ def dev(session: nox.Session) -> None:
     python = ROOT / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     if not python.exists():
         session.run(sys.executable, "-m", "venv", str(ROOT / ".venv"), external=True)
-    install(session, *group("test", "outside-decoder", "apps", "lint", "types"), python=str(python))
+    install(session, *test_groups(*PACKAGES), *group("outside-decoder", "apps", "lint", "types"), python=str(python))
 
 
 @nox.session
@@ -76,7 +82,7 @@ def tests(session: nox.Session) -> None:
     """Run all tests, or those of the PACKAGE after --."""
     names = [argument for argument in session.posargs if argument in PACKAGES]
     rest = [argument for argument in session.posargs if argument not in PACKAGES]
-    install(session, *group("test", "outside-decoder", "apps"))
+    install(session, *test_groups(*PACKAGES), *group("outside-decoder", "apps"))
     folders = [f"packages/{name}/tests" for name in names] or [
         *(f"packages/{name}/tests" for name in PACKAGES),
         "tests",
@@ -128,7 +134,7 @@ def alone(session: nox.Session, package: str) -> None:
     python = str(scratch / "bin" / "python")
     session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *map(str, found), external=True)
     session.run(python, "tools/check_wheel.py", package, external=True)
-    session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *group("test"), external=True)
+    session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", *test_groups(package), external=True)
 
     outside = scratch / "outside"
     shutil.copytree(ROOT / "packages" / package / "tests", outside / "tests")

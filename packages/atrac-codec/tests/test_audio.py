@@ -101,3 +101,28 @@ def test_formats_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(AudioError, match="samples '8', allowed 16, 24, float"):
         AudioWriter(tmp_path / "x.wav", 1, "8")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "samples", "width"), [(".wav", "16", 2), (".aiff", "24", 3), (".wav", "float", 4)])
+def test_what_four_gibibytes_do_not_hold_is_refused(suffix: str, samples: str, width: int, tmp_path, monkeypatch):
+    monkeypatch.setattr("atrac_codec.audio.LONGEST", 10_000)
+    writer = AudioWriter(tmp_path / f"x{suffix}", 2, samples)
+    writer.write(np.zeros((2, 10_000 // (2 * width)), np.float32))
+    with pytest.raises(
+        AudioError, match=r"longer than 4 GiB, more than this format can hold, allowed for example \.w64"
+    ):
+        writer.write(np.zeros((2, 1), np.float32))
+    writer.abort()
+    assert not list(tmp_path.iterdir())
+    with AudioWriter(tmp_path / "x.flac", 2, "16") as flac:
+        flac.write(np.zeros((2, 10_000), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
+def test_files_beyond_four_gibibytes_are_not_read_in_part(kind: str, tmp_path):
+    path = tmp_path / "x"
+    soundfile.write(path, np.zeros((100, 2)), 44100, "PCM_16", format=kind)
+    with path.open("r+b") as file:
+        file.truncate(0xFFFFFFFF + 9)  # a hole takes no room
+    with pytest.raises(AudioError, match=f"longer than 4 GiB, more than {kind} can hold"):
+        AudioReader(path)

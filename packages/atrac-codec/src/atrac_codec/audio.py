@@ -32,6 +32,9 @@ SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_f
 """File name endings of audio files, for folders."""
 SUBTYPES: Final = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 """Sample formats that can be written."""
+LONGEST: Final = 0xFFFFFFFF - 0xFFFF
+"""Bytes of samples that a WAV or AIFF file holds at most, with room for its headers; its sizes have 32 bits."""
+_SHORT_SIZES: Final = frozenset({"WAV", "WAVEX", "AIFF"})
 LOUDEST: Final = 1e10
 """Largest magnitude of a sample that is taken; sums of squares of larger ones would leave the range of float32."""
 
@@ -71,6 +74,11 @@ class AudioReader:
                 raise AudioError(f"{self.name}: {self.channels} channels, allowed 1 and 2")
             if self._file.frames == 0:
                 raise AudioError(f"{self.name}: no samples, allowed 1 and more")
+            if self._file.format in _SHORT_SIZES and _size(self._binary) > 0xFFFFFFFF + 8:
+                raise AudioError(
+                    f"{self.name}: longer than 4 GiB, more than {self._file.format} can hold, allowed for example "
+                    ".w64 and .flac"
+                )
             if missing := _missing_bytes(self._file.extra_info):
                 raise AudioError(
                     f"{self.name}: the file ends after {self._file.frames} samples, {missing} bytes before the end "
@@ -176,7 +184,8 @@ class AudioWriter:
                 f"{name}: files ending in {suffix or 'nothing'} with {samples} samples cannot be written, "
                 "allowed for example .wav, .flac, .aiff"
             )
-        self._samples = samples
+        self._samples, self._name = samples, name
+        self._room = LONGEST if container in _SHORT_SIZES else None
         self.clipped = 0
         """Samples that were beyond full scale and had to be cut."""
         self._whole = WholeFile(target)
@@ -200,8 +209,16 @@ class AudioWriter:
         Units: full scale +-1.0
         Raises:
             OSError: the file cannot be written.
+            AudioError: a WAV or AIFF file would get longer than 4 GiB.
         """
         data = pcm.T
+        if self._room is not None:
+            self._room -= data.size * {"16": 2, "24": 3, "float": 4}[self._samples]
+            if self._room < 0:
+                raise AudioError(
+                    f"{self._name}: longer than 4 GiB, more than this format can hold, "
+                    "allowed for example .w64 and .flac"
+                )
         if self._samples != "float":
             # Scaled and rounded here: libsndfile takes 32767 for full scale, everything else 32768.
             bits = int(self._samples)
@@ -338,6 +355,13 @@ def _missing_bytes(log: str) -> int:
 
 def _name(file: str | os.PathLike[str] | BinaryIO) -> str:
     return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the stream"))
+
+
+def _size(file: BinaryIO) -> int:
+    here = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(here)  # libsndfile goes on from where it was
+    return size
 
 
 def _copy(file: BinaryIO) -> BinaryIO:
