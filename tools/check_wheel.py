@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-ONLY = {"atrac-bitstream": {"atrac-bitstream", "numpy"}, "atrac-data": {"atrac-data", "numpy"}}
+ONLY = {"atrac-bitstream": {"atrac-bitstream", "numpy"}}
 """Packages for which the whole environment is known."""
 TOOLS = {"pip", "setuptools"}
 

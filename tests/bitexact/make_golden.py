@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from atrac_bitstream.tables import BANDS, BFU_BANDS, BFU_OFFSETS, BFU_SIZES, BFU_STARTS_SHORT
+from atrac_bitstream.tables import BFU_AMOUNTS, WORD_LENGTHS
 from atrac_bitstream.tables import SAMPLE_RATE as RATE
 from atrac_codec import from_units, to_aea
 from atrac_codec.outside import ffmpeg_decode, load_pytrac
+from atrac_data.teacher import pytrac_frame
 
 FLOAT_FRAMES = 12
 PCM_FRAMES = 48
@@ -145,26 +146,6 @@ def signals() -> dict[str, Array]:
     return {name: np.clip(np.round(x * 32768), -32768, 32767).astype(np.int16) for name, x in sounds.items()}
 
 
-def scatter(values: list[Any], mask: int, dtype: type) -> Array:
-    """Put the values of each BFU where they stand in the spectrum. Shape: [512]."""
-    out = np.zeros(512, dtype)
-    for bfu, own in enumerate(values):
-        if len(own):
-            start = (BFU_STARTS_SHORT if mask >> BFU_BANDS[bfu] & 1 else BFU_OFFSETS)[bfu]
-            out[start : start + BFU_SIZES[bfu]] = own
-    return out
-
-
-def unreverse(spectrum: Array, mask: int) -> Array:
-    """Undo what pytrac's decoder does in place: it reverses the blocks of mid and high."""
-    out = spectrum.copy()
-    for band in (1, 2):
-        own = BANDS[band]
-        block = 32 if mask >> band & 1 else own.stop - own.start
-        out[own] = spectrum[own].reshape(-1, block)[:, ::-1].reshape(-1)
-    return out
-
-
 def vectors(pytrac: ModuleType, pcm: Array) -> dict[str, Array]:
     """Run one signal [C, N] through pytrac's encoder and both decoders."""
     channels, frames = pcm.shape[0], pcm.shape[1] // 512
@@ -175,32 +156,27 @@ def vectors(pytrac: ModuleType, pcm: Array) -> dict[str, Array]:
         rows.setdefault(name, []).append(np.array(row, dtype))
 
     for f in range(frames):
-        e = encoder.process_frame(np.ascontiguousarray(pcm[:, f * 512 : (f + 1) * 512].astype(np.float32) / 32768))
-        masks = [int(mask) for mask in e.window_mask]
-        units = [bytes((ord(b) if isinstance(b, str) else b) & 255 for b in u) for u in e.compressed_data_per_channel]
-        d = decoder.decode_frame_from_bitstream(units)
-        each = range(channels)
-        add("sound_units", [np.frombuffer(unit, np.uint8) for unit in units], np.uint8)
-        add("window_mask", masks, np.uint8)
-        add("bfu_amount_idx", e.bfu_amount_table_idx_used, np.uint8)
-        add("word_length", e.bits_per_bfu, np.uint8)
-        add("scale_factor_idx", [[b.scale_factor_index for b in e.scaled_blocks[c]] for c in each], np.uint8)
-        add("quantized", [scatter(e.quantized_values[c], masks[c], np.int32) for c in each], np.int32)
+        frame = np.ascontiguousarray(pcm[:, f * 512 : (f + 1) * 512].astype(np.float32) / 32768)
+        truth = pytrac_frame(encoder, decoder, frame)
+        add("sound_units", truth["units"], np.uint8)
+        add("window_mask", [[1, 2, 4] @ (np.array(bsm) > 0) for bsm in truth["bsm"]], np.uint8)
+        add("bfu_amount_idx", [BFU_AMOUNTS.index(n_bfu) for n_bfu in truth["n_bfu"]], np.uint8)
+        add("word_length", list(WORD_LENGTHS[truth["idwl"]]), np.uint8)
+        add("scale_factor_idx", truth["idsf"], np.uint8)
+        add("quantized", truth["quantized"], np.int32)
         if f < PCM_FRAMES:
-            add("pcm_pytrac", d.pcm_output, np.float32)
+            add("pcm_pytrac", truth["dec_pcm"], np.float32)
         if f < FLOAT_FRAMES:
-            add("qmf", [[*e.qmf_low[c], *e.qmf_mid[c], *e.qmf_hi[c]] for c in each], np.float32)
-            add("mdct", e.mdct_specs, np.float32)
-            scaled = [scatter([b.values for b in e.scaled_blocks[c]], masks[c], np.float32) for c in each]
-            add("scaled", scaled, np.float32)
-            add("dec_qmf", [[*d.qmf_low[c], *d.qmf_mid[c], *d.qmf_hi[c]] for c in each], np.float32)
-            spectra = [unreverse(np.array(d.mdct_specs[c], np.float32), int(d.window_mask[c])) for c in each]
-            add("dec_spectrum", spectra, np.float32)
+            add("qmf", truth["bands"], np.float32)
+            add("mdct", truth["spectrum"], np.float32)
+            add("scaled", truth["scaled"], np.float32)
+            add("dec_spectrum", truth["dec_spectrum"], np.float32)
+            add("dec_qmf", truth["dec_bands"], np.float32)
     result = {name: np.stack(row) for name, row in rows.items()}
     result["pcm_pytrac"] = np.concatenate(list(result["pcm_pytrac"]), axis=1)
     aea = to_aea(from_units(result["sound_units"]).map(lambda field: field.transpose(0, 1)))
     result["pcm_ffmpeg"] = ffmpeg_decode(aea)[:, : PCM_FRAMES * 512].astype(np.float32)
-    return {"pcm": pcm, **result}
+    return {**result, "pcm": pcm}
 
 
 def main(folder: Path) -> None:

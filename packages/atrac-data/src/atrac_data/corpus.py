@@ -8,13 +8,16 @@ import difflib
 import hashlib
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atrac_codec import AudioWriter
+from atrac_data.manifest import Manifest, Recording
 from atrac_data.synthesis import (
     SAMPLE_RATE,
     Sound,
@@ -97,6 +100,55 @@ def render(name: str, *, seconds: float = 10.0, seed: int = 0, channels: int = 2
         sound = sound.mean(axis=0, keepdims=True)
     finished = recipe.scale(fade(sound, recipe.fade_in, recipe.fade_out), recipe.level)
     return finished.astype(np.float32)
+
+
+SEEDS = MappingProxyType({"train": range(8), "validation": range(8, 9), "test": range(9, 10)})
+"""The seeds of each split, unless others are asked for."""
+
+
+def corpus_manifest(folder: str | Path, seeds: Mapping[str, Iterable[int]] = SEEDS) -> Manifest:
+    """List the files that `write_corpus` writes: every sound for every seed, in the seed's split.
+
+    Raises:
+        DataError: a seed is in two splits, or a split is unknown.
+    """
+    pieces = [(name, seed, split) for split, own in seeds.items() for seed in own for name in NAMES]
+    return Manifest(Path(folder), tuple(Recording(_file(name, seed), split, "MIT") for name, seed, split in pieces))
+
+
+def write_corpus(
+    folder: str | Path,
+    *,
+    seconds: float = 10.0,
+    seeds: Mapping[str, Iterable[int]] = SEEDS,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Manifest:
+    """Write every sound of the corpus, in stereo, as 24-bit WAV files; the same arguments give the same bytes.
+
+    Args:
+        folder: where to, made if it is missing; files of the same names are replaced.
+        seconds: length of each.
+        seeds: by split, so that no piece is in two.
+        progress: is told the seconds of each finished sound.
+
+    Raises:
+        DataError: a seed is in two splits, or a split is unknown.
+        ValueError: as `render`.
+        OSError: a file cannot be written.
+    """
+    seeds = {split: tuple(own) for split, own in seeds.items()}
+    manifest = corpus_manifest(folder, seeds)
+    manifest.folder.mkdir(parents=True, exist_ok=True)
+    for seed in (seed for own in seeds.values() for seed in own):
+        for name in NAMES:
+            with AudioWriter(manifest.folder / _file(name, seed), 2, "24") as writer:
+                writer.write(render(name, seconds=seconds, seed=seed))
+            progress(seconds)
+    return manifest
+
+
+def _file(name: str, seed: int) -> str:
+    return f"{name}-{seed:03d}.wav"
 
 
 def _find(name: str) -> _Recipe:

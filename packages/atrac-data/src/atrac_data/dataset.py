@@ -1,0 +1,206 @@
+"""Reading shards for training: one frame at a time by number, or as a stream of batches.
+
+`FrameDataset` is map-style: it knows where each frame lies and reads nothing else. `frame_loader` streams whole
+shards through webdataset, split over ranks and workers.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+import numpy as np
+import torch
+import webdataset as wds
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from atrac_data.errors import DataError
+from atrac_data.fields import FIELDS, Frames, check_fields
+from atrac_data.shards import END, RUN_FRAMES, Shard, find_shards, read_npy
+
+Tensors = dict[str, Tensor]
+"""Field name to tensor."""
+_BARREN: Final = 1000
+"""Shards in a row that give nothing, after which drawing more is given up."""
+
+
+@final
+class FrameDataset(Dataset[Tensors]):
+    """The frames of a folder of shards by number, one channel each: frame after frame, channel after channel.
+
+    Args:
+        folder: one split's shards.
+        fields: names of the fields to read; none for all.
+
+    Raises:
+        DataError: there are no shards, one is not finished, damaged, or lacks a field; it is named, with key and field.
+        ValueError: a field is unknown.
+
+    Shape: item i: each field [*shape] of one frame of one channel
+    """
+
+    def __init__(self, folder: str | Path, fields: Sequence[str] = ()) -> None:
+        shards = [Shard(path) for path in find_shards(folder)]
+        self.fields = _common_fields(shards, fields)
+        self._runs = [(shard, run) for shard in shards for run in range(len(shard.runs))]
+        counts = (shard.runs[run].channels * shard.runs[run].frames for shard, run in self._runs)
+        self._ends = list(itertools.accumulate(counts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Tensors:
+        """Return one frame of one channel. Raises: IndexError, DataError."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index}, allowed {-len(self)}..{len(self) - 1}")
+        index %= len(self)
+        place = bisect.bisect_right(self._ends, index)
+        shard, run = self._runs[place]
+        within = index - (self._ends[place - 1] if place else 0)
+        frame, channel = divmod(within, shard.runs[run].channels)
+        return {name: torch.from_numpy(np.array(shard.array(run, name)[channel, frame])) for name in self.fields}
+
+    def runs(self) -> Iterator[Frames]:
+        """Yield whole runs, each field [C, F, *shape] as a read-only array. Raises: DataError."""
+        for shard, run in self._runs:
+            yield {name: shard.array(run, name) for name in self.fields}
+
+
+def frame_loader(
+    shards: str | Path | Sequence[str],
+    batch_size: int,
+    fields: Sequence[str] = (),
+    *,
+    unit: Literal["frame", "run"] = "frame",
+    workers: int = 0,
+    shuffle: int = 0,
+    seed: int = 0,
+    resampled_batches: int | None = None,
+) -> Iterable[Tensors]:
+    """Stream batches of frames, or of runs of 64 frames, one channel each.
+
+    Each frame comes exactly once an epoch, over all ranks (torch.distributed, or RANK and WORLD_SIZE in the
+    environment) and workers together, each of which reads shards of its own: have more shards than ranks times
+    workers, or some stand idle. Ranks may get numbers of batches that differ by those of a shard. Training on several
+    ranks wants the same number on each: `resampled_batches` draws shards with replacement, without end, and cuts the
+    stream after so many batches; an epoch then is no longer every frame once.
+
+    Args:
+        shards: folder of one split, or addresses of tar files, anything webdataset opens. Those of a folder must be
+            finished and are checked first.
+        batch_size: items of a batch; the last of each worker may be smaller.
+        fields: names of the fields to read; none for all.
+        unit: `frame` for single frames, `run` for runs of 64 successive ones; a recording's last, shorter run is
+            left out then.
+        workers: processes that read; 0 reads in this one.
+        shuffle: items to draw from at random; 0 keeps the order. Shards are shuffled too then.
+        seed: of the shuffling and drawing; give each epoch a loader with its own.
+        resampled_batches: batches of an epoch of drawn shards, on each rank; None reads each shard once.
+
+    Shape: each field [B, *shape] by frame, [B, 64, *shape] by run
+    Raises:
+        DataError: as `FrameDataset`; in the midst of an epoch too, naming shard and key.
+        ValueError: a field or unit is unknown, or a number below its range.
+    """
+    endless = resampled_batches is not None
+    if batch_size < 1 or workers < 0 or shuffle < 0 or (resampled_batches is not None and resampled_batches < 1):
+        numbers = f"{batch_size = }, {workers = }, {shuffle = }, {resampled_batches = }"
+        raise ValueError(f"{numbers}, allowed from 1, 0, 0, 1 on")
+    if unit not in ("frame", "run"):
+        raise ValueError(f"unit = {unit!r}, allowed frame, run")
+    if isinstance(shards, str | Path):
+        opened = [Shard(path) for path in find_shards(shards)]
+        names = _common_fields(opened, fields)
+        urls = [str(shard.path) for shard in opened]
+    else:
+        names, urls = check_fields(tuple(fields)) if fields else (), list(shards)
+    if not urls:
+        raise ValueError("no shards, allowed one and more")
+    stages: list[Any] = [_Items(names, unit, endless)]
+    if endless:
+        stages.insert(0, wds.ResampledShards(urls, seed=seed, deterministic=True))
+    else:
+        stages[:0] = [wds.SimpleShardList(urls, seed if shuffle else None), wds.split_by_node, wds.split_by_worker]
+    if shuffle:
+        stages.append(wds.shuffle(shuffle, seed=seed))
+    stages.append(wds.batched(batch_size, collation_fn=_stack, partial=not endless))
+    loader = wds.WebLoader(wds.DataPipeline(*stages), batch_size=None, num_workers=workers)
+    return loader.with_epoch(resampled_batches) if endless else loader
+
+
+class _Items:
+    """The stage of the pipeline that turns shards into items; an object, so that workers can be sent it."""
+
+    def __init__(self, fields: tuple[str, ...], unit: str, endless: bool) -> None:
+        self._fields, self._unit, self._endless = fields, unit, endless
+
+    def __call__(self, sources: Iterable[dict[str, Any]]) -> Iterator[Tensors]:
+        barren = 0
+        for source in sources:
+            barren += 1
+            for item in self._shard(source["url"]):
+                barren = 0
+                yield item
+            if self._endless and barren > _BARREN:
+                raise DataError(f"{source['url']}: {barren} shards without a {self._unit} in a row")
+
+    def _shard(self, url: str) -> Iterator[Tensors]:
+        """Yield the items of one shard, and make sure that it was whole."""
+        runs, key, ended = 0, "the start", False
+        samples = _samples(url)
+        while True:
+            try:
+                if (sample := next(samples, None)) is None:
+                    break
+                last, key = key, sample["__key__"]
+                about = json.loads(sample["json"])
+                if key == END:
+                    ended = about["runs"] == runs
+                    continue
+                channels, frames, fields = int(about["channels"]), int(about["frames"]), list(about["fields"])
+            except Exception as error:  # an address may lead anywhere, and fail in any way
+                reason = error if isinstance(error, OSError) else error.args[0] if error.args else repr(error)
+                raise DataError(f"{url}: damaged after {key}: {reason}") from error
+            runs += 1
+            names = self._fields or fields
+            if missing := [name for name in names if f"{name}.npy" not in sample or name not in FIELDS]:
+                raise DataError(f"{url}: {key} has no field {missing[0]!r}")
+            arrays = {n: read_npy(sample[f"{n}.npy"], n, (channels, frames), f"{url}: {key}") for n in names}
+            yield from self._cut(arrays, channels, frames)
+        if not ended:
+            raise DataError(f"{url}: the shard breaks off after {last if key == END else key}, its {runs}. run")
+
+    def _cut(self, arrays: Frames, channels: int, frames: int) -> Iterator[Tensors]:
+        if self._unit == "run":
+            if frames == RUN_FRAMES:
+                for channel in range(channels):
+                    yield {name: torch.from_numpy(array[channel].copy()) for name, array in arrays.items()}
+            return
+        # One copy of the run, whose frames are views of it: a frame in the shuffle buffer keeps its run in memory.
+        columns = [torch.from_numpy(np.array(a.swapaxes(0, 1))).flatten(0, 1).unbind() for a in arrays.values()]
+        for row in zip(*columns, strict=True):
+            yield dict(zip(arrays, row, strict=True))
+
+
+def _samples(url: str) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one tar file, bytes by suffix; nothing is decoded."""
+    with wds.gopen(url) as stream:
+        files = wds.tariterators.tar_file_expander([{"url": url, "stream": stream}])
+        yield from wds.tariterators.group_by_keys(files)
+
+
+def _stack(items: list[Tensors]) -> Tensors:
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def _common_fields(shards: list[Shard], fields: Sequence[str]) -> tuple[str, ...]:
+    names = check_fields(tuple(fields)) if fields else shards[0].fields
+    for shard in shards:
+        if missing := [name for name in names if name not in shard.fields]:
+            raise DataError(f"{shard.path}: no field {missing[0]!r}, it has {', '.join(shard.fields)}")
+    return names

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atrac_data import DataError, FrameDataset, Normalization, measure
+
+FLOATS = ("pcm", "bands", "spectrum")
+
+
+@pytest.fixture(scope="module")
+def normalization(extracted: Path) -> Normalization:
+    return Normalization.of(measure(FrameDataset(extracted / "train", FLOATS).runs()))
+
+
+def test_normalized_fields_have_mean_0_and_deviation_1(extracted, normalization):
+    for name in FLOATS:
+        values = np.concatenate([run[name].ravel() for run in FrameDataset(extracted / "train", [name]).runs()])
+        normal = normalization.normalize(name, values).astype(np.float64)
+        assert abs(normal.mean()) < 1e-5  # float32
+        assert normal.std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_denormalize_undoes_normalize_and_keeps_the_type(normalization, name: str):
+    values = np.random.default_rng(0).standard_normal((3, 512))
+    for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-14)):
+        array = values.astype(dtype)
+        tensor = torch.from_numpy(array)
+        for own in (array, tensor):
+            normal = normalization.normalize(name, own)
+            back = normalization.denormalize(name, normal)
+            assert normal.dtype == back.dtype == own.dtype
+            assert type(normal) is type(back) is type(own)
+            assert np.abs(np.asarray(back) - array).max() < tolerance
+
+
+def test_gradients_flow_through():
+    x = torch.zeros(4, requires_grad=True)
+    Normalization({"pcm": 1.0}, {"pcm": 4.0}).normalize("pcm", x).sum().backward()
+    assert x.grad is not None
+    assert (x.grad == 0.25).all()
+
+
+def test_a_field_that_never_changes_is_only_moved():
+    normalization = Normalization({"pcm": 3.0}, {"pcm": 0.0})
+    assert normalization.normalize("pcm", np.array([3.0])).tolist() == [0]
+    assert normalization.denormalize("pcm", np.array([0.0])).tolist() == [3]
+
+
+def test_an_unmeasured_field_is_named(normalization):
+    with pytest.raises(KeyError, match="dec_pcm"):
+        normalization.normalize("dec_pcm", torch.zeros(1))
+
+
+def test_what_is_saved_is_loaded(normalization, tmp_path: Path):
+    normalization.save(tmp_path / "n.json")
+    assert Normalization.load(tmp_path / "n.json") == normalization
+    assert [path.name for path in tmp_path.iterdir()] == ["n.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "{}", '{"mean": {}}', '{"mean": {"pcm": "x"}, "deviation": {"pcm": 1}}',
+        '{"mean": {"pcm": 1}, "deviation": {"bands": 1}}', '{"mean": {"pcm": NaN}, "deviation": {"pcm": 1}}',
+        '{"mean": 1, "deviation": 2}', "[" * 10_000,
+    ],
+)  # fmt: skip
+def test_anything_else_is_named(tmp_path: Path, content: str):
+    (tmp_path / "n.json").write_text(content)
+    with pytest.raises(DataError, match=r"n\.json: "):
+        Normalization.load(tmp_path / "n.json")
+
+
+def test_a_missing_file_is_an_os_error(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        Normalization.load(tmp_path / "n.json")
