@@ -34,6 +34,12 @@ def group(*names: str) -> list[str]:
     return [requirement for name in names for requirement in WORKSPACE["dependency-groups"][name]]
 
 
+def with_needs(package: str) -> list[str]:
+    """Return a package after all of the house that it needs, and that these need in turn."""
+    needs = WORKSPACE["tool"]["house"]["packages"][package]["needs"]
+    return list(dict.fromkeys([*(name for need in needs for name in with_needs(need)), package]))
+
+
 def test_groups(*packages: str) -> list[str]:
     """Return what tests need: what all do, and what single packages do by a group of their name."""
     own = [package for package in packages if package in WORKSPACE["dependency-groups"]]
@@ -127,8 +133,7 @@ def alone(session: nox.Session, package: str) -> None:
     """Test each wheel in its own environment, with what it declares and nothing else."""
     if not _built:
         wheels(session)
-    needs = WORKSPACE["tool"]["house"]["packages"][package]["needs"]
-    found = [next((ROOT / "dist").glob(f"{name.replace('-', '_')}-*.whl")) for name in (*needs, package)]
+    found = [next((ROOT / "dist").glob(f"{name.replace('-', '_')}-*.whl")) for name in with_needs(package)]
     scratch = Path(session.create_tmp()).resolve() / package
     session.run("python", "-m", "venv", "--clear", str(scratch))
     python = str(scratch / "bin" / "python")
