@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from atrac_codec import (
     from_units,
     to_aea,
 )
+from atrac_codec.outside import ffmpeg_decode
 
 SECONDS = 60
 
@@ -49,7 +51,7 @@ def units(aea) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("preset", ENCODERS)
-def test_encode(against_ffmpeg, pcm, preset):
+def test_encode(in_pairs, aea, pcm, preset):
     encoder = build_encoder(preset)
 
     def encode() -> None:
@@ -57,11 +59,11 @@ def test_encode(against_ffmpeg, pcm, preset):
         stream.push(pcm)
         stream.finish()
 
-    against_ffmpeg(encode)
+    in_pairs(encode, partial(ffmpeg_decode, aea))
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_decode(against_ffmpeg, units, name):
+def test_decode(in_pairs, aea, units, name):
     decoder = build_decoder(name)
 
     def decode() -> None:
@@ -69,16 +71,16 @@ def test_decode(against_ffmpeg, units, name):
         stream.push(units)
         stream.finish()
 
-    against_ffmpeg(decode)
+    in_pairs(decode, partial(ffmpeg_decode, aea))
 
 
-def test_pack(against_ffmpeg, units):
+def test_pack(in_pairs, aea, units):
     fields = unpack_units(units)
-    against_ffmpeg(lambda: pack_units(*fields))
+    in_pairs(lambda: pack_units(*fields), partial(ffmpeg_decode, aea))
 
 
-def test_unpack(against_ffmpeg, units):
-    against_ffmpeg(lambda: unpack_units(units))
+def test_unpack(in_pairs, aea, units):
+    in_pairs(lambda: unpack_units(units), partial(ffmpeg_decode, aea))
 
 
 def test_layer_forward_and_backward(benchmark, pcm):

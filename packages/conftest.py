@@ -1,4 +1,4 @@
-"""Pairs: each thing timed in turn with a peer, so that what disturbs one disturbs the other."""
+"""What the benchmarks share: pairs, each thing timed in turn with a peer, so that what disturbs one disturbs both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-PAIRS = 7
+PAIRS = 9
 _ratios: dict[str, list[float]] = {}
 
 
