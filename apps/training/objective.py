@@ -1,0 +1,54 @@
+"""Objectives: what is trained, on which fields of ground truth, towards what, and how good it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Tensors = Mapping[str, Tensor]
+Scores = dict[str, float]
+"""What a model reached, by name; the name says the unit."""
+
+
+class Objective(nn.Module, ABC):
+    """A model with what it is trained for. Its parameters are those of the model.
+
+    The loop asks `example` for what the teacher answers, `forward` for losses, and sums what `measure` returns over
+    batches and ranks before it asks `scores`.
+    """
+
+    fields: ClassVar[tuple[str, ...]]
+    """What is read from shards."""
+    frames: ClassVar[int]
+    """Successive frames of one channel in an item of the training data."""
+
+    @abstractmethod
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        """Turn ground truth into inputs and the teacher's answers.
+
+        Args:
+            batch: the fields, each [B, F, *shape], on any device.
+            generator: what is drawn at random comes from it, on the CPU. What is drawn may differ between training
+                and evaluation, see `self.training`.
+        """
+
+    @abstractmethod
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        """Return losses by name, scalars; `loss` is the one that is made smaller."""
+
+    @abstractmethod
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        """Compare with the teacher; return float64 numbers or counts that may be added up over examples."""
+
+    @abstractmethod
+    def scores(self, sums: Tensors) -> Scores:
+        """Turn the sums of all that `measure` returned into what is reported."""
+
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        """Draw prediction beside ground truth; return the pictures' paths."""
+        return []
