@@ -14,15 +14,8 @@ from atrac_modules import (
     used_value_bits,
     value_bits,
 )
-from atrac_modules.allocator import (
-    _BOOSTED,
-    _FIXED_LONG,
-    _FIXED_SHORT,
-    _FRANK,
-    allocate,
-    carries,
-    hearing_threshold,
-)
+from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, _FRANK, hearing_threshold
+from atrac_modules.water_filling import allocate, carries
 
 STAGES = [ReferenceAllocator, BitExactAllocator]
 
@@ -101,7 +94,7 @@ def test_allocate_matches_a_loop_over_one_unit_at_a_time(generator):
     wanted = 8 * torch.rand(200, 1, generator=generator) + slope + torch.randn(200, 52, generator=generator)
     wanted[::7, 20:] = -torch.inf
     wanted[0] = -torch.inf
-    n_bfu, idwl = allocate(wanted.double())
+    n_bfu, idwl = allocate(wanted.double(), _BOOSTED)
     for k in range(200):
         expected = slow_allocation(wanted[k].double().tolist())
         assert (int(n_bfu[k]), WORD_LENGTHS[idwl[k]].tolist()) == expected
@@ -109,7 +102,7 @@ def test_allocate_matches_a_loop_over_one_unit_at_a_time(generator):
 
 def test_a_spectrum_that_no_shift_in_the_range_fits_is_fitted_all_the_same():
     wanted = torch.full((1, 52), 40.0, dtype=torch.float64)
-    n_bfu, idwl = allocate(wanted)
+    n_bfu, idwl = allocate(wanted, _BOOSTED)
     assert (used_value_bits(idwl) <= value_bits(n_bfu)).all()
     assert idwl.any()
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.stage import Stage, check_shape, full_precision
-from atrac_modules.straight_through import hard_forward_soft_backward
+from atrac_modules.water_filling import allocate, water_fill
 
 _FIXED_LONG: Final = np.repeat([7, 6, 5, 4, 3, 2, 1, 0], [3, 19, 13, 3, 6, 1, 4, 3])
 """Word length of each BFU of noise-like frames before the shift, long blocks [52] …"""
@@ -30,16 +30,10 @@ _FIXED_SHORT: Final = np.repeat([6, 5, 4, 0], [24, 12, 8, 8])
 """… and short blocks [52]."""
 _BOOSTED: Final = (18, 19, 20, 21, 22, 32, 33, 34, 35, 36, 37, 38)
 """BFUs that spare bits go to, in this order, which is also that of their sizes."""
+NEVER: Final = 1.5
+"""Turns from here on never come."""
 _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
-_SHIFT_START, _SHIFT_LOW, _SHIFT_HIGH = 3.0, -3.0, 15.0
-_SHIFT_RANGE: Final = 0.1
-_SPARE_BITS: Final = 110
-"""An allocation that leaves fewer bits than this is good enough."""
-_WORD_LENGTH_MAX: Final = 16
-_FRACTION: Final = 24
-_ONE: Final = 1 << _FRACTION
-"""One bit, in the fixed-point numbers of the bisection."""
 
 # fmt: off
 _FRANK: Final = [
@@ -89,13 +83,9 @@ class ReferenceAllocator(Allocator):
     """The reference codec's allocation, all sound units at once.
 
     wanted = spread idsf / 3.2 + (1 - spread) fixed, where spread = min(std of the 52 idsf, 14) / 14 tells tones from
-    noise and fixed is a table; word length = trunc(wanted - shift), 0 below 2, with the shift bisected per sound unit
-    until the bits fit. A long BFU wholly below the hearing threshold (which moves with the loudness) wants nothing.
-    When the highest BFUs stay empty, one step fewer is carried and the bisection starts again. What is left over goes
-    one bit at a time to BFUs around the middle.
-
-    Backward, the word length of each BFU that wants something follows wanted minus its mean over those BFUs, weighted
-    by their size: the shift gives in when the bits do not fit.
+    noise and fixed is a table. A long BFU wholly below the hearing threshold (which moves with the loudness) wants
+    nothing. What is wanted is made to fit by `water_fill`, which also says the slope; what is left over goes to BFUs
+    around the middle.
 
     Example:
         >>> allocation = ReferenceAllocator()(torch.rand(1, 512), torch.full((1, 52), 60.0), torch.zeros(1, 3))
@@ -125,14 +115,80 @@ class ReferenceAllocator(Allocator):
         wanted = spread * (index / _IDSF_PER_BIT) + (1 - spread) * fixed
         scale = torch.ones_like(idsf[..., 0]) if loudness is None else loudness.to(idsf.dtype) / START
         quiet = self.layout.maximum(spectrum.detach(), bsm).square() < self.get_buffer("threshold") * scale[..., None]
-        audible = ~quiet | short
-        n_bfu, idwl = allocate(torch.where(audible, wanted.detach(), -torch.inf))
-        idwl = idwl.to(idsf.dtype)
-        if wanted.requires_grad:
-            weight = (audible & carries(n_bfu)) * torch.as_tensor(t.BFU_SIZES, device=idsf.device)
-            mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
-            idwl = hard_forward_soft_backward(idwl, torch.where(weight > 0, wanted - mean, 0.0).to(idsf.dtype))
-        return Allocation(n_bfu.to(idsf.dtype), idwl, idsf)
+        n_bfu, idwl = water_fill(wanted, ~quiet | short, _BOOSTED)
+        return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
+
+
+@final
+class NeuralAllocator(Allocator):
+    """Importances that a small network gives, in bits, made to fit by `water_fill`.
+
+    Two rules, each a slope along idsf and a table by BFU and block length, are mixed by a gate that looks at mean and
+    standard deviation of the 52 idsf. A long BFU whose largest energy, relative to the loudness, lies below a learned
+    threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to none whose turn
+    never comes.
+
+    The BFU layout, the word lengths, the budget with the bisection that fills it, and the stepping down of the number
+    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 315 numbers.
+
+    Example:
+        >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
+        >>> NeuralAllocator()(spectrum, idsf, torch.zeros(1, 3)).idwl.shape
+        torch.Size([1, 52])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        self.layout = BfuLayout()
+        self.slopes = nn.Parameter(0.1 * torch.randn(2))
+        self.tables = nn.Parameter(torch.randn(2, 2, t.N_BFU_MAX))
+        """By rule, long or short, BFU."""
+        self.gate = nn.Linear(2, 1)
+        self.threshold = nn.Parameter(-10 + torch.randn(t.N_BFU_MAX))
+        """log2 of the energy of a just audible BFU at the loudness of the start."""
+        self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
+        """When a BFU gets a spare bit, 0 at once .. 1 last, beyond that never."""
+
+    @full_precision
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
+        """Decide what each BFU gets."""
+        _check_shapes(spectrum, idsf, bsm)
+        short = self.layout.bsm_of_bfu(bsm.detach()) > 0
+        energy = self.layout.maximum(spectrum.detach(), bsm).square()
+        audible = self.audibility(energy, loudness) > 0
+        n_bfu, idwl = water_fill(self.wanted(idsf, short).double(), audible | short, self.boosted)
+        return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
+
+    def mixture(self, idsf: Tensor) -> Tensor:
+        """Return the share of the first rule. Shape: idsf [*, 52] -> [*, 1]."""
+        deviation = idsf.var(-1, unbiased=False, keepdim=True).clamp_min(1e-6).sqrt()
+        features = torch.cat([idsf.mean(-1, keepdim=True), deviation], -1) / 10
+        return self.gate(features).clamp(0, 1)
+
+    def wanted(self, idsf: Tensor, short: Tensor) -> Tensor:
+        """Return the importance of each BFU. Shape: idsf, short [*, 52] -> [*, 52]. Units: bits per value."""
+        first, second = (
+            slope * idsf + torch.where(short, table[1], table[0]) for slope, table in zip(self.slopes, self.tables)
+        )
+        share = self.mixture(idsf)
+        return share * first + (1 - share) * second
+
+    def audibility(self, energy: Tensor, loudness: Tensor | None = None) -> Tensor:
+        """Return how far the largest energy of each BFU lies above its threshold.
+
+        Shape: energy [*, 52], loudness [*] -> [*, 52]
+        Units: log2 of energy
+        """
+        tiny = torch.finfo(energy.dtype).tiny
+        scale = torch.ones_like(energy[..., :1]) if loudness is None else loudness[..., None].to(energy.dtype) / START
+        return energy.clamp_min(tiny).log2() - scale.clamp_min(tiny).log2() - self.threshold
+
+    @property
+    def boosted(self) -> list[int]:
+        """BFUs that spare bits go to, in order."""
+        turn = self.turn.detach()
+        return [bfu for bfu in turn.argsort(stable=True).tolist() if turn[bfu] < NEVER]
 
 
 @final
@@ -163,100 +219,8 @@ class BitExactAllocator(Allocator):
         wanted = spread * (idsf.double() / _IDSF_PER_BIT) + (1 - spread) * fixed
         scale = torch.ones_like(idsf[..., 0]) if loudness is None else loudness.float() / START
         quiet = self.layout.maximum(spectrum, bsm).square() < self.get_buffer("threshold") * scale[..., None]
-        n_bfu, idwl = allocate(wanted.masked_fill(quiet & ~short, -torch.inf))
+        n_bfu, idwl = allocate(wanted.masked_fill(quiet & ~short, -torch.inf), _BOOSTED)
         return Allocation(n_bfu.float(), idwl.float(), idsf)
-
-
-def carries(n_bfu: Tensor) -> Tensor:
-    """Tell which of the 52 BFUs are carried. Shape: [*] -> bool [*, 52]."""
-    return torch.arange(t.N_BFU_MAX, device=n_bfu.device) < n_bfu[..., None]
-
-
-def allocate(wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Find shift, number of BFUs and boosts for sound units that want so many bits per value.
-
-    Args:
-        wanted: word length before the shift; minus infinity for none.
-
-    Shape:  [*, 52] -> n_bfu [*], idwl [*, 52]
-    Dtype:  int64
-    """
-    leading = wanted.shape[:-1]
-    # Whole numbers of 2 ** -24 bits: exact, and faster.
-    wanted = (wanted.reshape(-1, t.N_BFU_MAX).clamp(-40, 40) * _ONE).floor().to(torch.int32)
-    words = torch.zeros_like(wanted)
-    n_bfu = torch.zeros_like(wanted[:, 0])
-    spare = torch.zeros_like(wanted[:, 0])
-    unit = torch.arange(len(wanted), device=wanted.device)  # sound units still undecided
-    for fewer, amount in zip((0, *t.BFU_AMOUNTS[:-1])[::-1], t.BFU_AMOUNTS[::-1], strict=True):
-        empty = _stays_empty(wanted[unit, :amount], fewer, t.value_bits(amount))
-        candidates, unit = unit[~empty], unit[empty]
-        if not len(candidates):
-            continue
-        tried, left = _bisect(wanted[candidates, :amount], t.value_bits(amount))
-        filled = tried[:, fewer:].any(-1) | (fewer == 0)
-        done = candidates[filled]
-        words[done, :amount], n_bfu[done], spare[done] = tried[filled], amount, left[filled]
-        unit = torch.cat([unit, candidates[~filled]])
-    _boost(words, spare, n_bfu)
-    idwl = (words - 1).clamp_min(0)
-    return n_bfu.reshape(leading).long(), idwl.reshape(*leading, t.N_BFU_MAX).long()
-
-
-def _words(wanted: Tensor, shift: Tensor, available: int) -> tuple[Tensor, Tensor]:
-    """Return the word lengths that a shift [n, 1] gives [n, amount], and the bits left over [n, 1], int32."""
-    sizes = torch.as_tensor(t.BFU_SIZES[: wanted.shape[1]], device=wanted.device).float()
-    words = (wanted - shift) >> _FRACTION
-    words = (words * (words >= 2)).clamp_max(_WORD_LENGTH_MAX)
-    return words, available - (words.float() @ sizes).int()[:, None]
-
-
-def _stays_empty(wanted: Tensor, fewer: int, available: int) -> Tensor:
-    """Tell for certain of which sound units the BFUs from `fewer` on will get nothing [n].
-
-    The largest shift that would give them something does not fit, and larger ones give less.
-    """
-    if fewer == 0:
-        return torch.zeros(len(wanted), dtype=torch.bool, device=wanted.device)
-    shift = wanted[:, fewer:].amax(1, keepdim=True) - 2 * _ONE
-    return (_words(wanted, shift, available)[1] < 0)[:, 0]
-
-
-def _bisect(wanted: Tensor, available: int) -> tuple[Tensor, Tensor]:
-    """Find the shift of each sound unit; return its word lengths [n, amount] and the bits left over [n], int32."""
-    low = torch.full_like(wanted[:, :1], int(_SHIFT_LOW * _ONE))
-    high = torch.full_like(low, int(_SHIFT_HIGH * _ONE))
-    shift = torch.full_like(low, int(_SHIFT_START * _ONE))
-    while True:
-        words, left = _words(wanted, shift, available)
-        over = left < 0
-        settled = ~over & ((left <= _SPARE_BITS) | (high - low < int(_SHIFT_RANGE * _ONE)))
-        if settled.all():
-            return words, left[:, 0]
-        low, high = torch.where(over, shift, low), torch.where(over | settled, high, shift)
-        # A spectrum that no shift in the range makes fit, which the reference codec would ponder for ever.
-        high = torch.where(over & (high - shift <= 1), high + int(_SHIFT_HIGH * _ONE), high)
-        shift = shift + torch.where(over, (high - shift) >> 1, -((shift - low) >> 1)) * ~settled
-
-
-def _boost(words: Tensor, spare: Tensor, n_bfu: Tensor) -> None:
-    """Give spare bits away in rounds: one more bit per value, two where there was none."""
-    boosted = torch.tensor(_BOOSTED, device=words.device)
-    carried = boosted < n_bfu[:, None]
-    columns = words[:, boosted].masked_fill(~carried, _WORD_LENGTH_MAX)  # full, so that they are passed over
-    active = torch.arange(len(words), device=words.device)
-    while len(active):
-        before = left = spare[active]
-        given = []
-        for bfu, word in zip(_BOOSTED, columns[active].unbind(1), strict=True):
-            size = int(t.BFU_SIZES[bfu])
-            more = 1 + (word == 0).int()
-            more = more * ((more * size <= left) & (word < _WORD_LENGTH_MAX))
-            left = left - more * size
-            given.append(word + more)
-        columns[active], spare[active] = torch.stack(given, 1), left
-        active = active[left < before]
-    words[:, boosted] = columns * carried
 
 
 def hearing_threshold() -> NDArray[np.float32]:

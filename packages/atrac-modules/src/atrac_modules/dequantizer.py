@@ -8,11 +8,14 @@ Source: docs/format.md; [AES-3456].
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from typing import Any, Final, final
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from atrac_bitstream.tables import FRAME_SAMPLES, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.scaler import scale_factor
 from atrac_modules.stage import Stage, check_shape, full_precision
@@ -59,11 +62,99 @@ class ReferenceDequantizer(Dequantizer):
     @full_precision
     def forward(self, quantized: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
         """Turn `quantized` into coefficients."""
-        check_shape("quantized", quantized, -1, FRAME_SAMPLES)
-        check_shape("idsf", idsf, -1, N_BFU_MAX)
-        check_shape("idwl", idwl, -1, N_BFU_MAX)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        _check_shapes(quantized, idsf, idwl, bsm)
         factors = scale_factor(idsf, self.scale_factors.to(quantized.dtype))
         inverse = self.inverse_levels.to(quantized.dtype).index_select(0, idwl.detach().long().flatten())
         steps = factors * inverse.view(idwl.shape)
         return self.layout.expand(steps, bsm) * quantized
+
+
+@final
+class NeuralDequantizer(Dequantizer):
+    """spectrum = step x (quantized + correction), step and correction learned.
+
+    step = scale factor of idsf / steps of idwl, both from learned tables. The correction, which is left out if
+    `hidden` is 0, is what a small network expects a coefficient to lie beside its quantized value, at most half a step
+    (the quantizer rounds to the nearest): it sees the coefficients around it in units of the step, the word length and
+    the BFU. It is odd, as a spectrum turned upside down is as likely.
+
+    That there are 64 scale factors and 15 word lengths with so many bits is built in. Backward, idwl counts as a
+    constant, as in `ReferenceDequantizer`.
+
+    Args:
+        hidden: width of the network's layers; 0 for no correction.
+        neighbours: coefficients that it sees on either side.
+
+    Example:
+        >>> import torch
+        >>> stage = NeuralDequantizer(hidden=8)
+        >>> stage(torch.ones(1, 512), torch.full((1, 52), 63.0), torch.full((1, 52), 2.0), torch.zeros(1, 3)).shape
+        torch.Size([1, 512])
+    """
+
+    scale: Tensor
+
+    def __init__(self, hidden: int = 0, neighbours: int = 8) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"hidden": hidden, "neighbours": neighbours}
+        self.layout = BfuLayout()
+        self.levels = nn.Parameter(-10 + 3 * torch.randn(IDSF_MAX + 1))
+        """log2 of each scale factor [64]."""
+        self.steps = nn.Parameter(0.5 + torch.rand(IDWL_MAX + 1))
+        """Steps from 0 to a scale factor, as a share of 2 ** (word length - 1)."""
+        self.add_table("scale", np.where(np.arange(IDWL_MAX + 1) > 0, LEVELS + 1.0, 1.0))
+        self.correction = _Correction(hidden, neighbours) if hidden else None
+
+    @full_precision
+    def forward(self, quantized: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Turn `quantized` into coefficients."""
+        _check_shapes(quantized, idsf, idwl, bsm)
+        step = self.step(idsf, idwl, bsm)
+        if self.correction is not None:
+            quantized = quantized + self.correction(quantized, step, idwl, bsm, self.layout)
+        return step * quantized
+
+    def step(self, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Return the distance of neighbouring values.
+
+        Shape: idsf, idwl [*, F, 52], bsm [*, F, 3] -> [*, F, 512]
+        """
+        factors = scale_factor(idsf, self.levels.exp2().to(idsf.dtype))
+        steps = (self.steps * self.scale).to(idsf.dtype).index_select(0, idwl.detach().long().flatten())
+        return self.layout.expand(factors / steps.view(idwl.shape), bsm)
+
+
+class _Correction(nn.Module):
+    """What lies between a coefficient and its quantized value, in steps, -0.5 .. 0.5."""
+
+    def __init__(self, hidden: int, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours: Final = neighbours
+        self.first = nn.Linear(2 * neighbours + 1, hidden, bias=False)
+        self.by_word_length = nn.Parameter(0.1 * torch.randn(IDWL_MAX + 1, hidden))
+        self.by_bfu = nn.Parameter(0.1 * torch.randn(2, N_BFU_MAX, hidden))
+        self.second = nn.Linear(hidden, hidden)
+        self.third = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, quantized: Tensor, step: Tensor, idwl: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
+        """Shape: quantized, step [*, F, 512] -> [*, F, 512]."""
+        around = pad((quantized * step).detach(), (self.neighbours, self.neighbours))
+        # From a thousandth of a step to a thousand: compressed, with the sign kept.
+        seen = torch.asinh(around.unfold(-1, 2 * self.neighbours + 1, 1) / step.detach().unsqueeze(-1))
+        index = layout.expand(idwl.detach(), bsm).long()
+        bfu = layout.expand(torch.arange(N_BFU_MAX, device=idwl.device).expand(idwl.shape), bsm)
+        short = layout.expand(layout.bsm_of_bfu(bsm.detach()), bsm) > 0
+        about = self.by_word_length[index] + self.by_bfu[short.long(), bfu]
+        weighed = self.first(seen)
+        odd = self._hidden(about + weighed) - self._hidden(about - weighed)
+        return 0.5 * torch.tanh(self.third(odd).squeeze(-1))
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(x)))
+
+
+def _check_shapes(quantized: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> None:
+    check_shape("quantized", quantized, -1, FRAME_SAMPLES)
+    check_shape("idsf", idsf, -1, N_BFU_MAX)
+    check_shape("idwl", idwl, -1, N_BFU_MAX)
+    check_shape("bsm", bsm, -1, N_BANDS)

@@ -10,10 +10,11 @@ Source: [AES-3456]; [atracdenc] atrac1denc.cpp, mdct.h.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final, final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
@@ -74,19 +75,52 @@ class ReferenceImdct(Imdct):
         """Transform `spectrum`, each band of each frame long or short as `bsm` says."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
-        return torch.cat([self._transform(spectrum[..., s], bsm[..., b], b) for b, s in enumerate(BANDS)], -1)
+        return _transform(spectrum, bsm, self.get_buffer)
 
-    def _transform(self, band: Tensor, bsm: Tensor, index: int) -> Tensor:
-        matrix = self.get_buffer(f"short{index}").to(band.dtype)
 
-        def short(x: Tensor) -> Tensor:
-            blocks = x.unflatten(-1, (-1, SHORT_SIZE)) @ matrix
+@final
+class NeuralImdct(Imdct):
+    """Transform and windows of a block as one free linear map, for long and short blocks of each band.
+
+    Where a block's samples go, that they are overlapped and added, and that `bsm` chooses the map is built in; the
+    120,832 weights are learned. The slope of bsm is that of `ReferenceImdct`.
+
+    Example:
+        >>> NeuralImdct()(torch.zeros(4, 512), torch.zeros(4, 3)).shape
+        torch.Size([4, 512])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        for band, n in enumerate(TRANSFORM_SIZES):
+            for name, size in ((f"long{band}", n // 2), (f"short{band}", SHORT_SIZE)):
+                weights = torch.randn(size, size + OVERLAP)
+                self.register_parameter(name, nn.Parameter(weights / size**0.5))
+
+    @full_precision
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Transform `spectrum`, each band of each frame long or short as `bsm` says."""
+        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
+        check_shape("bsm", bsm, -1, N_BANDS)
+        return _transform(spectrum, bsm, self.get_parameter)
+
+
+def _transform(spectrum: Tensor, bsm: Tensor, matrix: Callable[[str], Tensor]) -> Tensor:
+    """Transform each band by the matrices `long0` .. `short2`."""
+    bands = []
+    for index, own in enumerate(BANDS):
+        band = spectrum[..., own]
+        long, short = (matrix(f"{name}{index}").to(band.dtype) for name in ("long", "short"))
+
+        def transform_short(x: Tensor, short: Tensor = short) -> Tensor:
+            blocks = x.unflatten(-1, (-1, SHORT_SIZE)) @ short
             first, second = blocks.split(SHORT_SIZE, -1)
             return pad(first.flatten(-2), (0, OVERLAP)) + pad(second.flatten(-2), (OVERLAP, 0))
 
-        long = band @ self.get_buffer(f"long{index}").to(band.dtype)
-        blocks = choose_block(long, bsm / BSM_SHORT[index], band, short)
-        return overlap_add(blocks)
+        blocks = choose_block(band @ long, bsm[..., index] / BSM_SHORT[index], band, transform_short)
+        bands.append(overlap_add(blocks))
+    return torch.cat(bands, -1)
 
 
 @final

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from atrac_bitstream.tables import BANDS, FRAME_SAMPLES
-from atrac_modules.qmf import HIGH_DELAY, QMF_HISTORY, QMF_TAPS
+from atrac_modules.qmf import HIGH_DELAY, HOP, QMF_HISTORY, QMF_TAPS
+from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
 
 HALF_HISTORY: Final = QMF_HISTORY // 2
@@ -55,23 +55,20 @@ class ReferenceIqmf(Iqmf):
         torch.Size([2, 1536])
     """
 
-    hop: Final = 32
     matrix: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_table("matrix", synthesis_matrix(self.hop))
+        odd, even = QMF_TAPS[1::2], QMF_TAPS[::2]
+        taps = np.stack([odd, -odd, even, even]).reshape(2, 2, -1)
+        self.add_table("matrix", synthesis_matrix(torch.from_numpy(taps)))
 
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        return join_bands(bands, self._join)
-
-    def _join(self, lower: Tensor, upper: Tensor) -> Tensor:
-        step = self.hop // 2
-        windows = [pad(x, (HALF_HISTORY, 0)).unfold(-1, HALF_HISTORY + step, step) for x in (lower, upper)]
-        return (torch.cat(windows, -1) @ self.matrix.to(lower.dtype)).flatten(-2)
+        matrix = self.matrix.to(bands.dtype)
+        return join_bands(bands, lambda lower, upper: _join(lower, upper, matrix))
 
 
 @final
@@ -105,28 +102,68 @@ class BitExactIqmf(Iqmf):
         return torch.stack([first, second], -1).flatten(-2)
 
 
-def join_bands(bands: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Delay the high band and run both levels; `join` is one level, two half bands [*, T / 2] -> [*, T].
+@final
+class NeuralIqmf(Iqmf):
+    """Each level as filters with free taps: two from either half band, for even and odd samples.
+
+    That there are two levels of 2 x 24 taps each way, and how long the high band waits, is built in; the 192 taps are
+    learned.
+
+    Example:
+        >>> NeuralIqmf()(torch.zeros(2, 3, 512)).shape
+        torch.Size([2, 1536])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        taps = len(QMF_TAPS)
+        self.first = nn.Parameter(torch.randn(2, 2, taps // 2) / taps**0.5)
+        self.second = nn.Parameter(torch.randn(2, 2, taps // 2) / taps**0.5)
+
+    @full_precision
+    def forward(self, bands: Tensor) -> Tensor:
+        """Join `bands` to PCM."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        first, second = (synthesis_matrix(taps.to(bands.dtype)) for taps in (self.first, self.second))
+        return join_bands(
+            bands, lambda lower, upper: _join(lower, upper, first), lambda lower, upper: _join(lower, upper, second)
+        )
+
+
+_Join: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+def join_bands(bands: Tensor, first: _Join, second: _Join | None = None) -> Tensor:
+    """Delay the high band and run both levels.
+
+    Args:
+        first, second: a level each, two half bands [*, T / 2] -> [*, T]: the first at 22 kHz, as it comes first in the
+            analysis, the second at 11 kHz; the second is as the first if None.
 
     Shape: bands [*, F, 512] -> pcm [*, T]
     """
     low, mid, high = (bands[..., band].flatten(-2) for band in BANDS)
-    return join(join(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
+    return first((second or first)(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
 
 
-def synthesis_matrix(hop: int) -> NDArray[np.float64]:
-    """Return one level as a matrix from 23 past and hop / 2 new samples of each half band to `hop` joined ones.
+def _join(lower: Tensor, upper: Tensor, matrix: Tensor) -> Tensor:
+    """Run one level: two half bands [*, T / 2] -> [*, T]."""
+    step = HOP // 2
+    windows = [pad(x, (HALF_HISTORY, 0)).unfold(-1, HALF_HISTORY + step, step) for x in (lower, upper)]
+    return (torch.cat(windows, -1) @ matrix).flatten(-2)
 
-    With y = lower + upper, lower - upper, alternating: even outputs 2 m are sum_i taps[2 i + 1] y[2 (m + i) - 45],
-    odd ones sum_i taps[2 i] y[2 (m + i) - 46].
 
-    Shape: [46 + hop, hop]; rows lower 23 + hop / 2, upper 23 + hop / 2
+def synthesis_matrix(taps: Tensor) -> Tensor:
+    """Return one level as a matrix from 23 past and 16 new samples of each half band to 32 joined ones.
+
+    With taps w as the reference codec has them and y = lower + upper, lower - upper, alternating, even samples 2 m are
+    sum_i w[2 i + 1] y[2 (m + i) - 45], odd ones sum_i w[2 i] y[2 (m + i) - 46].
+
+    Args:
+        taps: filters from lower and upper half band for even samples, then for odd ones, oldest sample first.
+
+    Shape: [2, 2, 24] -> [78, 32]; rows lower 39, upper 39
     """
-    half = len(QMF_TAPS) // 2
-    matrix = np.zeros((QMF_HISTORY + hop, hop))
-    lower, upper = np.split(matrix, 2)
-    for m in range(hop // 2):
-        window = slice(m, m + half)
-        lower[window, 2 * m], upper[window, 2 * m] = QMF_TAPS[1::2], -QMF_TAPS[1::2]
-        lower[window, 2 * m + 1], upper[window, 2 * m + 1] = QMF_TAPS[::2], QMF_TAPS[::2]
-    return matrix
+    even, odd = sliding_matrix(taps, HOP // 2).flatten(1, 2)
+    return torch.stack([even, odd], -1).flatten(1)

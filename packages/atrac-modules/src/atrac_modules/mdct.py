@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
@@ -81,19 +81,51 @@ class ReferenceMdct(Mdct):
         """Transform `bands`, each band of each frame long or short as `bsm` says."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
-        return torch.cat([self._transform(bands[..., s], bsm[..., b], b) for b, s in enumerate(BANDS)], -1)
+        return _transform(bands, bsm, self.get_buffer)
 
-    def _transform(self, band: Tensor, bsm: Tensor, index: int) -> Tensor:
+
+@final
+class NeuralMdct(Mdct):
+    """Window, folding and transform of a block as one free linear map, for long and short blocks of each band.
+
+    Which samples a block sees and that `bsm` chooses the map is built in; the 120,832 weights are learned. The slope
+    of bsm is that of `ReferenceMdct`.
+
+    Example:
+        >>> NeuralMdct()(torch.zeros(4, 512), torch.zeros(4, 3)).shape
+        torch.Size([4, 512])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        for band, n in enumerate(TRANSFORM_SIZES):
+            for name, size in ((f"long{band}", n // 2), (f"short{band}", SHORT_SIZE)):
+                shape = (OVERLAP + size, size)
+                self.register_parameter(name, nn.Parameter(torch.randn(shape) / shape[0]))
+
+    @full_precision
+    def forward(self, bands: Tensor, bsm: Tensor) -> Tensor:
+        """Transform `bands`, each band of each frame long or short as `bsm` says."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        check_shape("bsm", bsm, -1, N_BANDS)
+        return _transform(bands, bsm, self.get_parameter)
+
+
+def _transform(bands: Tensor, bsm: Tensor, matrix: Callable[[str], Tensor]) -> Tensor:
+    """Transform each band by the matrices `long0` .. `short2`."""
+    spectrum = []
+    for index, own in enumerate(BANDS):
+        band = bands[..., own]
         tail = pad(band[..., -OVERLAP:], (0, 0, 1, 0))[..., :-1, :]
         samples = torch.cat([tail, band], -1)
-        long = samples @ self.get_buffer(f"long{index}").to(band.dtype)
-        matrix = self.get_buffer(f"short{index}").to(band.dtype)
-        return choose_block(
-            long,
-            bsm / BSM_SHORT[index],
-            samples,
-            lambda x: (x.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE) @ matrix).flatten(-2),
-        )
+        long, short = (matrix(f"{name}{index}").to(band.dtype) for name in ("long", "short"))
+
+        def transform_short(x: Tensor, short: Tensor = short) -> Tensor:
+            return (x.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE) @ short).flatten(-2)
+
+        spectrum.append(choose_block(samples @ long, bsm[..., index] / BSM_SHORT[index], samples, transform_short))
+    return torch.cat(spectrum, -1)
 
 
 @final

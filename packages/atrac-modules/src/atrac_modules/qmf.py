@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from atrac_bitstream.tables import FRAME_SAMPLES
+from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_pcm, full_precision
 
 _HALF_TAPS: Final = [
@@ -32,6 +32,8 @@ QMF_TAPS: Final = 2 * np.array(_HALF_TAPS + _HALF_TAPS[::-1])
 """Low-pass of the quadrature mirror filter [48]; their sum is 1.99989."""
 QMF_HISTORY: Final = len(QMF_TAPS) - 2
 """Input samples before the present two that an output pair depends on, in each level."""
+HOP: Final = 32
+"""Samples that one product makes half bands of, or joins."""
 HIGH_DELAY: Final = 39
 """Samples that the high band is delayed by, at half the sampling rate: here and in the inverse together what the second
 level takes both ways (46) and the MDCT's overlap takes more in low and mid than in high (32)."""
@@ -64,23 +66,20 @@ class ReferenceQmf(Qmf):
         torch.Size([2, 2, 512])
     """
 
-    hop: Final = 32
     matrix: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_table("matrix", analysis_matrix(self.hop))
+        alternating = (-1.0) ** np.arange(len(QMF_TAPS))
+        taps = np.stack([QMF_TAPS, alternating * QMF_TAPS])[:, ::-1]
+        self.add_table("matrix", analysis_matrix(torch.from_numpy(taps.copy())))
 
     @full_precision
     def forward(self, pcm: Tensor) -> Tensor:
         """Split `pcm` into bands."""
         check_pcm(pcm)
-        return split_bands(pcm, self._split)
-
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        windows = pad(x, (QMF_HISTORY, 0)).unfold(-1, QMF_HISTORY + self.hop, self.hop)
-        lower, upper = (windows @ self.matrix.to(x.dtype)).chunk(2, -1)
-        return lower.flatten(-2), upper.flatten(-2)
+        matrix = self.matrix.to(pcm.dtype)
+        return split_bands(pcm, lambda x: _split(x, matrix))
 
 
 @final
@@ -116,28 +115,65 @@ class BitExactQmf(Qmf):
         return first + second, first - second
 
 
-def split_bands(pcm: Tensor, split: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-    """Run both levels and delay the high band; `split` is one level, [*, T] -> lower and upper [*, T / 2].
+@final
+class NeuralQmf(Qmf):
+    """Each level as two filters with free taps, one for either half band.
+
+    That there are two levels of 48 taps, and how long the high band waits, is built in; the 192 taps are learned.
+
+    Example:
+        >>> NeuralQmf()(torch.zeros(2, 1024)).shape
+        torch.Size([2, 2, 512])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        taps = len(QMF_TAPS)
+        self.first = nn.Parameter(torch.randn(2, taps) / taps**0.5)
+        self.second = nn.Parameter(torch.randn(2, taps) / taps**0.5)
+
+    @full_precision
+    def forward(self, pcm: Tensor) -> Tensor:
+        """Split `pcm` into bands."""
+        check_pcm(pcm)
+        first, second = (analysis_matrix(taps.to(pcm.dtype)) for taps in (self.first, self.second))
+        return split_bands(pcm, lambda x: _split(x, first), lambda x: _split(x, second))
+
+
+_Split: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def split_bands(pcm: Tensor, first: _Split, second: _Split | None = None) -> Tensor:
+    """Run both levels and delay the high band.
+
+    Args:
+        first, second: a level each, [*, T] -> lower and upper [*, T / 2]; the second is as the first if None.
 
     Shape: pcm [*, T] -> bands [*, F, 512]
     """
-    lower, upper = split(pcm)
+    lower, upper = first(pcm)
     high = pad(upper, (HIGH_DELAY, 0))[..., : upper.shape[-1]]
     frames = pcm.shape[-1] // FRAME_SAMPLES
-    return torch.cat([band.unflatten(-1, (frames, -1)) for band in (*split(lower), high)], -1)
+    return torch.cat([band.unflatten(-1, (frames, -1)) for band in (*(second or first)(lower), high)], -1)
 
 
-def analysis_matrix(hop: int) -> NDArray[np.float64]:
-    """Return one level as a matrix from 46 past and `hop` new samples to half as many of each half band.
+def _split(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Run one level: [*, T] -> lower and upper half band [*, T / 2]."""
+    windows = pad(x, (QMF_HISTORY, 0)).unfold(-1, QMF_HISTORY + HOP, HOP)
+    lower, upper = (windows @ matrix).chunk(2, -1)
+    return lower.flatten(-2), upper.flatten(-2)
 
-    lower[m] = sum_k taps[k] x[2 m + 1 - k], upper[m] = sum_k (-1) ** k taps[k] x[2 m + 1 - k]
 
-    Shape: [46 + hop, hop]; columns lower hop / 2, upper hop / 2
+def analysis_matrix(taps: Tensor) -> Tensor:
+    """Return one level as a matrix from 46 past and 32 new samples to 16 of each half band.
+
+    With taps w as the reference codec has them, newest sample first, lower[m] = sum_k w[k] x[2 m + 1 - k] and
+    upper[m] = sum_k (-1) ** k w[k] x[2 m + 1 - k].
+
+    Args:
+        taps: filters of lower and upper half band, oldest sample first.
+
+    Shape: [2, 48] -> [78, 32]; columns lower 16, upper 16
     """
-    matrix = np.zeros((QMF_HISTORY + hop, hop))
-    alternating = (-1.0) ** np.arange(len(QMF_TAPS))
-    for m in range(hop // 2):
-        window = slice(2 * m, 2 * m + len(QMF_TAPS))
-        matrix[window, m] = QMF_TAPS[::-1]
-        matrix[window, hop // 2 + m] = (alternating * QMF_TAPS)[::-1]
-    return matrix
+    return torch.cat(list(sliding_matrix(taps, HOP // 2, stride=2)), -1)

@@ -8,16 +8,20 @@ Source: [atracdenc] atrac1_bitalloc.cpp; [AES-3456].
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import final
+from typing import Any, Final, final
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.scaler import LARGEST_SCALED
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import Rounding, StraightThrough
+
+_LEVELS: Final = np.where(np.arange(IDWL_MAX + 1) > 0, LEVELS, 0.0)
+"""Largest magnitude by word length index; 0 without bits."""
 
 
 class Quantizer(Stage):
@@ -62,37 +66,101 @@ class ReferenceQuantizer(Quantizer):
         super().__init__()
         self.rounding = rounding or StraightThrough()
         self.layout = BfuLayout()
-        self.add_table("levels", LEVELS.astype("float64"))
+        self.add_table("levels", _LEVELS)
 
     @full_precision
     def forward(self, scaled: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
         """Quantize `scaled` in the word length of each BFU."""
-        check_shape("scaled", scaled, -1, FRAME_SAMPLES)
-        check_shape("idwl", idwl, -1, N_BFU_MAX)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        _check_shapes(scaled, idwl, bsm)
         index = idwl.detach().long()
         # Below 1 as it is, a scaled value stays in its word length however it is rounded; without bits it is times 0.
         scaled = scaled.clamp(-LARGEST_SCALED, LARGEST_SCALED)
-        quantized = self.rounding(scaled * self._levels(index, bsm, scaled.dtype, without_bits=0))
-        if idwl.requires_grad:
-            levels = self._levels(index, bsm, scaled.dtype, without_bits=1)
-            slope = levels * self._gain(scaled.detach(), quantized.detach() / levels, index, bsm)
-            quantized = quantized + self.layout.expand(idwl - idwl.detach(), bsm) * slope
+        quantized = self.rounding(scaled * _look_up(self.levels.to(scaled.dtype), index, bsm, self.layout))
+        return _with_slope(quantized, scaled, idwl, bsm, self.levels, self.layout)
+
+
+@final
+class NeuralQuantizer(Quantizer):
+    """q = round(scaled x steps + offset x sign), with steps and offset learned for each word length.
+
+    That a word length has so many bits, and hence so many levels at most, is built in; by how many steps a value is
+    multiplied and where between two of them the decision lies is learned. A negative offset widens the zone that
+    becomes 0.
+
+    Backward as `ReferenceQuantizer`.
+
+    Args:
+        rounding: estimator, see `straight_through.py`; `StraightThrough()` if None.
+
+    Example:
+        >>> NeuralQuantizer()(torch.zeros(1, 512), torch.full((1, 52), 2.0), torch.zeros(1, 3)).shape
+        torch.Size([1, 512])
+    """
+
+    levels: Tensor
+    scale: Tensor
+
+    def __init__(self, rounding: Rounding | None = None) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        self.rounding = rounding or StraightThrough()
+        self.layout = BfuLayout()
+        self.steps = nn.Parameter(0.5 + torch.rand(IDWL_MAX + 1))
+        """Steps from 0 to 1, as a share of 2 ** (word length - 1)."""
+        self.offset = nn.Parameter(0.4 * torch.rand(IDWL_MAX + 1) - 0.2)
+        self.add_table("levels", _LEVELS)
+        self.add_table("scale", _LEVELS + (_LEVELS > 0))
+
+    @full_precision
+    def forward(self, scaled: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Quantize `scaled` in the word length of each BFU."""
+        _check_shapes(scaled, idwl, bsm)
+        index = idwl.detach().long()
+        largest = _look_up(self.levels.to(scaled.dtype), index, bsm, self.layout)
+        exact = self.unrounded(scaled, index, bsm)
+        quantized = self.rounding(torch.minimum(torch.maximum(exact, -largest), largest))
+        # Rounding that adds noise may leave the word length again.
+        over = (quantized.detach().abs() > largest).to(scaled.dtype)
+        quantized = quantized - over * quantized.detach().sign()
+        return _with_slope(quantized, scaled, idwl, bsm, self.levels, self.layout)
+
+    def unrounded(self, scaled: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
+        """Return what is rounded. Shape: scaled [*, F, 512], index [*, F, 52] whole -> [*, F, 512]."""
+        steps = _look_up((self.steps * self.scale).to(scaled.dtype), index, bsm, self.layout)
+        offset = _look_up(self.offset.to(scaled.dtype), index, bsm, self.layout)
+        sign = scaled.detach().sign()
+        moved = scaled * steps + offset * sign
+        return torch.where(moved * sign > 0, moved, 0.0)
+
+
+def _check_shapes(scaled: Tensor, idwl: Tensor, bsm: Tensor) -> None:
+    check_shape("scaled", scaled, -1, FRAME_SAMPLES)
+    check_shape("idwl", idwl, -1, N_BFU_MAX)
+    check_shape("bsm", bsm, -1, N_BANDS)
+
+
+def _look_up(table: Tensor, index: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
+    """Give each coefficient, in spectrum order, the table's value for the word length index of its BFU."""
+    return layout.expand(table.index_select(0, index.flatten()).view(index.shape), bsm)
+
+
+def _with_slope(
+    quantized: Tensor, scaled: Tensor, idwl: Tensor, bsm: Tensor, levels: Tensor, layout: BfuLayout
+) -> Tensor:
+    """Return `quantized` with the slope along the word length that `ReferenceQuantizer` describes."""
+    if not idwl.requires_grad:
         return quantized
-
-    def _levels(self, index: Tensor, bsm: Tensor, dtype: torch.dtype, without_bits: int) -> Tensor:
-        """Return the levels of each coefficient, in spectrum order."""
-        table = self.levels.to(dtype).clone()
-        table[0] = without_bits
-        return self.layout.expand(table.index_select(0, index.flatten()).view(index.shape), bsm)
-
-    def _gain(self, scaled: Tensor, y: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
-        """Return the slope of the reconstruction along the word length. Shape: [*, F, 512]."""
-        direction = torch.where(index == IDWL_MAX, -1, 1)
-        steps, levels = (self._levels(index + direction, bsm, scaled.dtype, without_bits=n) for n in (0, 1))
-        other = (scaled * steps).round() / levels
-        step, error = other - y, y - scaled
-        norms = self.layout.sum(step.square(), bsm), self.layout.sum(error.square(), bsm)
-        ratio = torch.where(norms[1] > 0, norms[0] / norms[1].clamp_min(torch.finfo(y.dtype).tiny), 0.0)
-        gain = step + error * self.layout.expand(ratio / 2, bsm)
-        return gain * self.layout.expand(direction.to(y.dtype), bsm)
+    index, scaled = idwl.detach().long(), scaled.detach()
+    steps = levels.to(scaled.dtype)
+    levels = steps.clamp_min(1)
+    own = _look_up(levels, index, bsm, layout)
+    y = quantized.detach() / own
+    direction = torch.where(index == IDWL_MAX, -1, 1)
+    other = (scaled * _look_up(steps, index + direction, bsm, layout)).round()
+    other = other / _look_up(levels, index + direction, bsm, layout)
+    step, error = other - y, y - scaled
+    norms = layout.sum(step.square(), bsm), layout.sum(error.square(), bsm)
+    ratio = torch.where(norms[1] > 0, norms[0] / norms[1].clamp_min(torch.finfo(y.dtype).tiny), 0.0)
+    gain = step + error * layout.expand(ratio / 2, bsm)
+    slope = own * gain * layout.expand(direction.to(y.dtype), bsm)
+    return quantized + layout.expand(idwl - idwl.detach(), bsm) * slope

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
@@ -90,9 +90,57 @@ class ReferenceScaler(Scaler):
     def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
         """Scale by scale factors that are given."""
         check_shape("idsf", idsf, -1, N_BFU_MAX)
-        scaled = spectrum / self.layout.expand(scale_factor(idsf, self.table.to(spectrum.dtype)), bsm)
-        over = scaled.detach().abs() >= 1
-        return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if over.any() else scaled
+        return _scale(spectrum, scale_factor(idsf, self.table.to(spectrum.dtype)), bsm, self.layout)
+
+
+@final
+class NeuralScaler(Scaler):
+    """A learned table of scale factors, which decides and divides.
+
+    idsf = number of scale factors below the largest magnitude, at most 63; scaled = spectrum / scale factor of idsf
+
+    That a BFU goes by its largest magnitude, that there are 64 scale factors, and that nothing reaches 1 is built in;
+    the table is learned.
+
+    Backward, idsf follows the logarithm of the largest magnitude at the table's mean pace.
+
+    Example:
+        >>> result = NeuralScaler()(torch.zeros(2, 512), torch.zeros(2, 3))
+        >>> result.idsf.shape, result.scaled.shape
+        (torch.Size([2, 52]), torch.Size([2, 512]))
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        self.layout = BfuLayout()
+        self.levels = nn.Parameter(-10 + 3 * torch.randn(IDSF_MAX + 1))
+        """log2 of each scale factor [64]."""
+
+    @full_precision
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
+        """Find a scale factor for each BFU and scale its coefficients by it."""
+        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
+        check_shape("bsm", bsm, -1, N_BANDS)
+        largest = self.layout.maximum(spectrum, bsm)
+        table = self.levels.detach().exp2().sort().values.to(largest.dtype)
+        idsf = torch.bucketize(largest.detach(), table[:-1]).to(largest.dtype)
+        if largest.requires_grad:
+            pace = IDSF_MAX / (self.levels.detach().max() - self.levels.detach().min()).clamp_min(1)
+            idsf = hard_forward_soft_backward(idsf, pace * largest.clamp_min(table[0].item()).log2())
+        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
+
+    @full_precision
+    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Scale by scale factors that are given."""
+        check_shape("idsf", idsf, -1, N_BFU_MAX)
+        return _scale(spectrum, scale_factor(idsf, self.levels.exp2().to(spectrum.dtype)), bsm, self.layout)
+
+
+def _scale(spectrum: Tensor, factors: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
+    scaled = spectrum / layout.expand(factors, bsm)
+    over = scaled.detach().abs() >= 1
+    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if over.any() else scaled
 
 
 def smallest_scale_factor(largest: Tensor, table: Tensor) -> Tensor:

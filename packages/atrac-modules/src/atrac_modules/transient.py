@@ -9,16 +9,17 @@ A level is taken of every 16 samples of the high-passed band; a frame whose leve
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES
+from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
+from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
 
@@ -28,6 +29,8 @@ RISE: Final = 16.0
 """dB by which the level must rise for a short block …"""
 FALL: Final = 20.0
 """… or fall. "dB" are 19 log10(rms) here, as in the reference codec."""
+_SILENCE: Final = 1e-20
+"""Power that stands for silence where a logarithm needs one."""
 _HISTORY: Final = 20
 _TAPS: Final = [
     -8.65163e-18, -0.00851586, -6.74764e-18, 0.0209036, -3.36639e-17,
@@ -98,9 +101,64 @@ class ReferenceTransient(Transient):
         hard = (_excess(9.5 * power.log10(), band.shape[-2]) > 0).any(-1).to(band.dtype)
         if not band.requires_grad:
             return hard
-        # For the slope only: silence at -190 dB instead of minus infinity keeps every difference finite.
-        excess = _excess(9.5 * power.clamp_min(1e-20).log10(), band.shape[-2]).amax(-1)
+        # For the slope only: silence at a finite level keeps every difference finite.
+        excess = _excess(9.5 * power.clamp_min(_SILENCE).log10(), band.shape[-2]).amax(-1)
         return hard_forward_soft_backward(hard, torch.sigmoid(excess / self.width))
+
+
+@final
+class NeuralTransient(Transient):
+    """A detector with a learned front end: filter, power of every 16 samples, level, change, two thresholds.
+
+    short where max over the frame of max(change - rise, -change - fall) > 0, change in dB
+
+    That blocks have 16 samples and that a level is compared with the one before is built in; filters, thresholds and
+    the steepness of the slope are learned, 24 numbers for each band.
+
+    Args:
+        taps: length of the filters.
+
+    Example:
+        >>> NeuralTransient()(torch.zeros(2, 3, 512)).shape
+        torch.Size([2, 3, 3])
+    """
+
+    modes: Tensor
+
+    def __init__(self, taps: int = 21) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"taps": taps}
+        self.filters = nn.Parameter(torch.randn(N_BANDS, taps) / taps**0.5)
+        self.rise = nn.Parameter(10 + torch.randn(N_BANDS))
+        self.fall = nn.Parameter(10 + torch.randn(N_BANDS))
+        self.steepness = nn.Parameter(torch.zeros(N_BANDS))
+        self.add_table("modes", np.array(BSM_SHORT, np.float64))
+
+    @full_precision
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+        excess = self.excess(bands)
+        hard = (excess > 0).to(excess.dtype)
+        soft = torch.sigmoid(excess * self.steepness.exp().to(excess.dtype))
+        return hard_forward_soft_backward(hard, soft) * self.modes.to(excess.dtype)
+
+    def excess(self, bands: Tensor) -> Tensor:
+        """Return how far the largest change of each frame and band lies beyond its threshold.
+
+        Shape: [*, F, 512] -> [*, F, 3]
+        Units: dB
+        """
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        taps = self.filters.shape[-1]
+        matrices = sliding_matrix(self.filters.to(bands.dtype), BLOCK)
+        excess = []
+        for index, own in enumerate(BANDS):
+            samples = pad(bands[..., own].flatten(-2), (taps - 1, 0)).unfold(-1, taps - 1 + BLOCK, BLOCK)
+            power = (samples @ matrices[index]).square().mean(-1)
+            level = 10 * power.clamp_min(_SILENCE).log10()
+            beyond = _excess(level, bands.shape[-2], self.rise[index], self.fall[index])
+            excess.append(beyond.amax(-1))
+        return torch.stack(excess, -1)
 
 
 @final
@@ -152,16 +210,13 @@ def high_pass_matrix() -> NDArray[np.float64]:
     taps[10] = 0.5
     for j in range(1, len(_TAPS), 2):
         taps[[j, 21 - j]] += _TAPS[j]
-    matrix = np.zeros((_HISTORY + BLOCK, BLOCK))
-    for i in range(BLOCK):
-        matrix[i : i + len(taps), i] = taps
-    return matrix
+    return sliding_matrix(torch.from_numpy(taps), BLOCK).numpy()
 
 
-def _excess(level: Tensor, frames: int) -> Tensor:
+def _excess(level: Tensor, frames: int, rise: Tensor | float = RISE, fall: Tensor | float = FALL) -> Tensor:
     """Return how far each level change lies beyond its threshold: [*, F n] -> [*, F, n] in dB.
 
     Two silent blocks give not a number, which is beyond nothing.
     """
     change = level - pad(level, (1, 0))[..., :-1]
-    return torch.maximum(change - RISE, -change - FALL).unflatten(-1, (frames, -1))
+    return torch.maximum(change - rise, -change - fall).unflatten(-1, (frames, -1))
