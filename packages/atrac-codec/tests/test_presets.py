@@ -1,22 +1,147 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import final
+
 import pytest
+import torch
+from torch import Tensor, nn
 
-from atrac_codec import DECODERS, DEFAULT, ENCODERS, build_decoder, build_encoder
+import atrac_modules
+from atrac_codec import (
+    DECODERS,
+    DEFAULT,
+    ENCODERS,
+    CheckpointError,
+    NNFullCodec,
+    Trained,
+    build_decoder,
+    build_encoder,
+    checkpoint,
+    presets,
+    save_stage,
+)
+from atrac_codec.checkpoint import describe
+from atrac_codec.cli import main
+from atrac_codec.presets import WEIGHTS, Preset
+from atrac_modules import Iqmf, ReferenceIqmf, Stage
+
+MB = 10**6
+ABOUT = {"training data", "licences", "seed", "curve", "metrics"}
 
 
-@pytest.mark.parametrize("preset", ENCODERS)
-def test_encoders_have_the_stages_of_their_table(preset: str):
-    encoder = build_encoder(preset)
-    assert {role: type(stage) for role, stage in encoder.named_children()} == ENCODERS[preset]
+@final
+class NeuralTinyIqmf(Iqmf):
+    """The reference with a gain to learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, object] = {}
+        self.inner = ReferenceIqmf()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, bands: Tensor) -> Tensor:
+        result: Tensor = self.inner(bands) * self.gain
+        return result
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_decoders_have_the_stages_of_their_table(name: str):
-    decoder = build_decoder(name)
-    assert {role: type(stage) for role, stage in decoder.named_children()} == DECODERS[name]
+def class_of(make: object) -> str:
+    """Return the name of the class that a row of a preset makes."""
+    return describe(make.path)["class"] if isinstance(make, Trained) else make.__name__  # type: ignore[attr-defined]
+
+
+def names_of(row: Preset) -> set[str]:
+    return {make.name for make in row.values() if isinstance(make, Trained)}
+
+
+def size_of(names: set[str]) -> int:
+    return sum((WEIGHTS / f"{name}.{end}").stat().st_size for name in names for end in ("safetensors", "json"))
+
+
+ROWS = [*((ENCODERS, name) for name in ENCODERS), *((DECODERS, name) for name in DECODERS)]
+
+
+@pytest.mark.parametrize(("table", "name"), ROWS)
+def test_every_role_has_the_stage_of_its_table(table: dict[str, Preset], name: str):
+    built = build_encoder(name) if table is ENCODERS else build_decoder(name)
+    made = dict(built.named_children())
+    assert {role: type(stage).__name__ for role, stage in made.items()} == {
+        r: class_of(m) for r, m in table[name].items()
+    }
+    for role, stage in made.items():
+        assert isinstance(stage, getattr(atrac_modules, role.capitalize()))
+        assert isinstance(stage, Stage)
 
 
 def test_default_is_there():
     assert DEFAULT in ENCODERS
-    assert "standard" in DECODERS
+    assert {"bitexact", "reference"} <= set(ENCODERS)
+    assert {"bitexact", "standard"} <= set(DECODERS)
+
+
+def test_unknown_names_are_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=f"^preset 'best', allowed {', '.join(ENCODERS)}$"):
+        build_encoder("best")
+    with pytest.raises(ValueError, match=f"^decoder 'best', allowed {', '.join(DECODERS)}$"):
+        build_decoder("best")
+
+
+def test_weights_are_named_by_their_content_and_used():
+    used = set().union(*(names_of(table[name]) for table, name in ROWS))
+    files = {p.name for p in WEIGHTS.iterdir()} - {"README.md"}
+    assert files == {f"{name}.{end}" for name in used for end in ("safetensors", "json")}
+    for name in used:
+        Trained(name)()  # holds the content against the name
+        assert describe(WEIGHTS / f"{name}.json").keys() >= ABOUT, name
+    for table, name in ROWS:
+        assert all(make.name.startswith(f"{r}-") for r, make in table[name].items() if isinstance(make, Trained)), name
+
+
+def test_weights_are_small():
+    everything = [names_of(table[name]) for table, name in ROWS]
+    for name in {*ENCODERS, *DECODERS}:
+        assert size_of(names_of(ENCODERS.get(name, {})) | names_of(DECODERS.get(name, {}))) <= 3 * MB, name
+    assert size_of(set().union(*everything)) <= 10 * MB
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """A decoder `tiny` with a trained stage, which halves what it decodes."""
+    monkeypatch.setattr(checkpoint, "loadable", lambda: {"NeuralTinyIqmf": NeuralTinyIqmf})
+    monkeypatch.setattr(presets, "WEIGHTS", tmp_path / "weights")
+    stage = NeuralTinyIqmf()
+    stage.gain.data *= 0.5
+    made = Trained(save_stage(stage, tmp_path / "weights", "iqmf", {}).stem)
+    monkeypatch.setitem(DECODERS, "tiny", {**DECODERS["standard"], "iqmf": made})
+    return made
+
+
+@torch.no_grad()
+def test_a_trained_stage_plays_its_role_in_a_preset(trained: Trained, sound):
+    wave = torch.from_numpy(sound(3000))[None]
+    decoded, standard = (NNFullCodec.from_pretrained(decoder=name)(wave) for name in ("tiny", "standard"))
+    assert torch.equal(decoded, standard / 2)
+    assert trained() is not trained()
+    assert trained == Trained(trained.name)
+
+
+def test_a_new_row_is_known_to_the_command_line(trained: Trained, aea, tmp_path, capsys):
+    (tmp_path / "x.aea").write_bytes(aea())
+    decode = ["decode", str(tmp_path / "x.aea"), "--decoder"]
+    assert main([*decode, "best"]) == 2
+    assert f"allowed {', '.join(DECODERS)}" in " ".join(capsys.readouterr().err.split())
+    assert main([*decode, "tiny"]) == 0
+    assert (tmp_path / "x.wav").exists()
+
+
+def test_damaged_weights_are_an_error_in_words(trained: Trained, aea, tmp_path, capsys, monkeypatch):
+    trained.path.write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="damaged, the SHA-256"):
+        build_decoder("tiny")
+    (tmp_path / "x.aea").write_bytes(aea())
+    assert main(["decode", str(tmp_path / "x.aea"), "--decoder", "tiny", "--force"]) == 1
+    assert "damaged, the SHA-256" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setitem(ENCODERS, "gone", {**ENCODERS["reference"], "qmf": Trained("qmf-00000000")})
+    assert main(["encode", str(tmp_path / "x.aea"), "--preset", "gone"]) == 1
+    assert "No such file" in capsys.readouterr().err
+    assert not (tmp_path / "x.wav").exists()

@@ -236,6 +236,8 @@ def test_samples_do_not_depend_on_the_number_of_threads(decoder: str, threads):
 
 ONE_PASS_TOLERANCE = {"standard": 1e-6, "bitexact": 0}
 """Matrix products of other sizes may sum in another order; the order of the reference codec is one and the same."""
+LEARNED_ONE_PASS_TOLERANCE = 1e-5
+"""The same of all other decoders, which have several such products in a row."""
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -245,7 +247,7 @@ def test_chunks_of_units_give_what_one_pass_gives(decoder: str, golden):
         whole = build_decoder(decoder)(from_units(units).map(lambda f: f.transpose(0, 1))).numpy()
     got = decode_in_pieces(decoder, units, [CHUNK_FRAMES + 1, CHUNK_FRAMES - 1])
     assert got.shape == whole.shape
-    assert np.abs(got - whole).max() <= ONE_PASS_TOLERANCE[decoder]
+    assert np.abs(got - whole).max() <= ONE_PASS_TOLERANCE.get(decoder, LEARNED_ONE_PASS_TOLERANCE)
 
 
 def test_nothing_in_is_silence_or_nothing_out():

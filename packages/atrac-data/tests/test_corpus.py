@@ -159,6 +159,15 @@ def test_the_corpus_as_files_has_every_sound_for_every_seed_in_one_split(tmp_pat
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_some_sounds_of_the_corpus_can_be_asked_for(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path, seconds=0.1, seeds={"train": (0, 1)}, names=["noise", "attacks"])
+    written = ["attacks-000.wav", "attacks-001.wav", "noise-000.wav", "noise-001.wav"]
+    assert sorted(recording.path for recording in manifest.recordings) == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
+    with pytest.raises(ValueError, match=r"unknown sound 'noises', .* did you mean 'noise'"):
+        write_corpus(tmp_path, names=["noises"])
+
+
 def test_the_corpus_has_eight_seeds_to_train_on_and_one_each_to_choose_and_to_judge() -> None:
     assert tuple(SEEDS) == SPLITS
     assert [len(own) for own in SEEDS.values()] == [8, 1, 1]

@@ -241,24 +241,26 @@ def test_ranks_draw_differently_but_equally_much(extracted, rank):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_runs_are_64_successive_frames_of_one_channel(extracted, workers: int):
+@pytest.mark.parametrize("frames", [2, 7, 64])
+def test_items_can_be_successive_frames_of_one_channel(extracted, workers: int, frames: int):
     expected = [
-        run["units"][channel].tobytes()
+        run["units"][channel, start : start + frames].tobytes()
         for run in FrameDataset(extracted / "train", ["units"]).runs()
+        for start in range(0, run["units"].shape[1] - frames + 1, frames)
         for channel in range(len(run["units"]))
-        if run["units"].shape[1] == 64
     ]
-    batches = list(frame_loader(extracted / "train", 2, ["units", "pcm"], unit="run", workers=workers))
-    assert batches[0]["pcm"].shape[1:] == (64, 512)
-    assert [run.numpy().tobytes() for batch in batches for run in batch["units"]] == expected
+    fields = ["units", "pcm", "loudness"]
+    batches = list(frame_loader(extracted / "train", 2, fields, frames=frames, workers=workers))
+    assert [list(batches[0][name].shape) for name in fields] == [[2, frames, 212], [2, frames, 512], [2, frames]]
+    assert [piece.numpy().tobytes() for batch in batches for piece in batch["units"]] == expected
     assert expected
 
 
-def test_drawing_runs_where_there_are_none_ends_with_an_error(extracted, monkeypatch):
+def test_drawing_longer_pieces_than_there_are_ends_with_an_error(extracted, monkeypatch):
     monkeypatch.setattr("atrac_data.dataset._BARREN", 20)
-    assert list(frame_loader(extracted / "test", 2, SMALL, unit="run")) == []
-    with pytest.raises(DataError, match=r"test-000000\.tar: 21 shards without a run in a row"):
-        list(frame_loader(extracted / "test", 2, SMALL, unit="run", resampled_batches=1))
+    assert list(frame_loader(extracted / "test", 2, SMALL, frames=64)) == []
+    with pytest.raises(DataError, match=r"test-000000\.tar: 21 shards in a row without 64 successive frames"):
+        list(frame_loader(extracted / "test", 2, SMALL, frames=64, resampled_batches=1))
 
 
 def test_addresses_serve_as_well_as_a_folder(extracted, everything):
@@ -281,8 +283,9 @@ def test_wrong_arguments_are_refused(extracted):
     for wrong in ({"batch_size": 0}, {"workers": -1}, {"shuffle": -1}, {"resampled_batches": 0}):
         with pytest.raises(ValueError, match=r"batch_size = .*, workers = .*, allowed from 1, 0, 0, 1 on"):
             frame_loader(folder, **{"batch_size": 1, **wrong})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unit = 'second', allowed frame, run"):
-        frame_loader(folder, 1, unit="second")  # type: ignore[arg-type]
+    for frames in (0, 65):
+        with pytest.raises(ValueError, match=rf"frames = {frames}, allowed 1\.\.64"):
+            frame_loader(folder, 1, frames=frames)
     with pytest.raises(ValueError, match="no shards, allowed one and more"):
         frame_loader([], 1)
     for call in (lambda: FrameDataset(folder, ["pcm", "x"]), lambda: frame_loader(folder, 1, ["pcm", "x"])):

@@ -3,11 +3,12 @@
 from atrac_codec.__about__ import __version__
 from atrac_codec.audio import AudioError, AudioReader, AudioWriter, read_audio
 from atrac_codec.bridge import from_aea, from_units, to_aea, to_units
+from atrac_codec.checkpoint import CheckpointError, load_stage, save_stage
 from atrac_codec.codec import NNFullCodec
 from atrac_codec.decoder import Decoded, NNDecoder
 from atrac_codec.encoder import Encoded, NNEncoder
 from atrac_codec.files import DecodeReport, EncodeReport, decode_file, encode_file
-from atrac_codec.presets import DECODERS, DEFAULT, ENCODERS, build_decoder, build_encoder
+from atrac_codec.presets import DECODERS, DEFAULT, ENCODERS, Trained, build_decoder, build_encoder
 from atrac_codec.stream import StreamDecoder, StreamEncoder
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AudioError",
     "AudioReader",
     "AudioWriter",
+    "CheckpointError",
     "DecodeReport",
     "Decoded",
     "EncodeReport",
@@ -26,6 +28,7 @@ __all__ = [
     "NNFullCodec",
     "StreamDecoder",
     "StreamEncoder",
+    "Trained",
     "__version__",
     "build_decoder",
     "build_encoder",
@@ -33,7 +36,9 @@ __all__ = [
     "encode_file",
     "from_aea",
     "from_units",
+    "load_stage",
     "read_audio",
+    "save_stage",
     "to_aea",
     "to_units",
 ]

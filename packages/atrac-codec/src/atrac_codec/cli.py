@@ -78,6 +78,8 @@ class Encode:
             encoder = build_encoder(self.preset or DEFAULT)
         except ValueError as error:
             return wrong(error)
+        except (AtracError, OSError) as error:
+            return fail(self.preset or DEFAULT, error)
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = encode_file(
@@ -137,6 +139,8 @@ class Decode:
             decoder = build_decoder(self.decoder)
         except ValueError as error:
             return wrong(error)
+        except (AtracError, OSError) as error:
+            return fail(self.decoder, error)
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = decode_file(

@@ -23,7 +23,7 @@ from atrac_modules import (
     ShapeError,
     Transient,
 )
-from atrac_modules.allocator import carries
+from atrac_modules.water_filling import carries
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,53 @@
 """Presets: which sibling plays each role. Plain dictionaries, so that a mix of your own is one more.
 
+A row gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c4d")`, a checkpoint among the weights
+of this package, which rows may share.
+
 `bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
 arithmetic. Every encoder's files play in every ATRAC1 decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
 import atrac_modules as m
+from atrac_codec.checkpoint import load_stage
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 
-ENCODERS: Final[dict[str, dict[str, type[nn.Module]]]] = {
+WEIGHTS: Final = Path(__file__).parent / "weights"
+"""The trained stages that come with this package."""
+Preset = Mapping[str, Callable[[], nn.Module]]
+"""For each role, what makes its stage."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Makes a trained stage of this package, as a class makes an untrained one.
+
+    Args:
+        name: of its checkpoint in `WEIGHTS`, `qmf-1a2b3c4d`.
+    """
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The file of tensors."""
+        return WEIGHTS / f"{self.name}.safetensors"
+
+    def __call__(self) -> nn.Module:
+        """Load the stage. Raises: CheckpointError, OSError."""
+        return load_stage(self.path)
+
+
+ENCODERS: Final[dict[str, Preset]] = {
     "bitexact": {
         "qmf": m.BitExactQmf,
         "transient": m.BitExactTransient,
@@ -35,7 +67,7 @@ ENCODERS: Final[dict[str, dict[str, type[nn.Module]]]] = {
         "loudness": m.ReferenceLoudness,
     },
 }
-DECODERS: Final[dict[str, dict[str, type[nn.Module]]]] = {
+DECODERS: Final[dict[str, Preset]] = {
     "standard": {
         "dequantizer": m.ReferenceDequantizer,
         "imdct": m.ReferenceImdct,
@@ -56,6 +88,7 @@ def build_encoder(preset: str = DEFAULT) -> NNEncoder:
 
     Raises:
         ValueError: no preset has that name.
+        CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     return NNEncoder(**_stages(ENCODERS, "preset", preset))
 
@@ -65,11 +98,12 @@ def build_decoder(name: str = "standard") -> NNDecoder:
 
     Raises:
         ValueError: no decoder has that name.
+        CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     return NNDecoder(**_stages(DECODERS, "decoder", name))
 
 
-def _stages(table: Mapping[str, Mapping[str, type[nn.Module]]], kind: str, name: str) -> dict[str, Any]:
+def _stages(table: Mapping[str, Preset], kind: str, name: str) -> dict[str, Any]:
     if name not in table:
         raise ValueError(f"{kind} {name!r}, allowed {', '.join(table)}")
     return {role: stage() for role, stage in table[name].items()}

@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -106,13 +106,18 @@ SEEDS = MappingProxyType({"train": range(8), "validation": range(8, 9), "test": 
 """The seeds of each split, unless others are asked for."""
 
 
-def corpus_manifest(folder: str | Path, seeds: Mapping[str, Iterable[int]] = SEEDS) -> Manifest:
+def corpus_manifest(
+    folder: str | Path, seeds: Mapping[str, Iterable[int]] = SEEDS, names: Sequence[str] = NAMES
+) -> Manifest:
     """List the files that `write_corpus` writes: every sound for every seed, in the seed's split.
 
     Raises:
         DataError: a seed is in two splits, or a split is unknown.
+        ValueError: a name is unknown.
     """
-    pieces = [(name, seed, split) for split, own in seeds.items() for seed in own for name in NAMES]
+    for name in names:
+        _find(name)
+    pieces = [(name, seed, split) for split, own in seeds.items() for seed in own for name in names]
     return Manifest(Path(folder), tuple(Recording(_file(name, seed), split, "MIT") for name, seed, split in pieces))
 
 
@@ -121,14 +126,16 @@ def write_corpus(
     *,
     seconds: float = 10.0,
     seeds: Mapping[str, Iterable[int]] = SEEDS,
+    names: Sequence[str] = NAMES,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Manifest:
-    """Write every sound of the corpus, in stereo, as 24-bit WAV files; the same arguments give the same bytes.
+    """Write the sounds of the corpus, in stereo, as 24-bit WAV files; the same arguments give the same bytes.
 
     Args:
         folder: where to, made if it is missing; files of the same names are replaced.
         seconds: length of each.
         seeds: by split, so that no piece is in two.
+        names: sounds to write, of `NAMES`; default: all.
         progress: is told the seconds of each finished sound.
 
     Raises:
@@ -137,10 +144,10 @@ def write_corpus(
         OSError: a file cannot be written.
     """
     seeds = {split: tuple(own) for split, own in seeds.items()}
-    manifest = corpus_manifest(folder, seeds)
+    manifest = corpus_manifest(folder, seeds, names)
     manifest.folder.mkdir(parents=True, exist_ok=True)
     for seed in (seed for own in seeds.values() for seed in own):
-        for name in NAMES:
+        for name in names:
             with AudioWriter(manifest.folder / _file(name, seed), 2, "24") as writer:
                 writer.write(render(name, seconds=seconds, seed=seed))
             progress(seconds)

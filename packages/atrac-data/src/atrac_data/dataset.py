@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -76,13 +76,13 @@ def frame_loader(
     batch_size: int,
     fields: Sequence[str] = (),
     *,
-    unit: Literal["frame", "run"] = "frame",
+    frames: int = 1,
     workers: int = 0,
     shuffle: int = 0,
     seed: int = 0,
     resampled_batches: int | None = None,
 ) -> Iterable[Tensors]:
-    """Stream batches of frames, or of runs of 64 frames, one channel each.
+    """Stream batches of frames, or of some successive ones, one channel each.
 
     Each frame comes exactly once an epoch, over all ranks (torch.distributed, or RANK and WORLD_SIZE in the
     environment) and workers together, each of which reads shards of its own: have more shards than ranks times
@@ -95,24 +95,24 @@ def frame_loader(
             finished and are checked first.
         batch_size: items of a batch; the last of each worker may be smaller.
         fields: names of the fields to read; none for all.
-        unit: `frame` for single frames, `run` for runs of 64 successive ones; a recording's last, shorter run is
-            left out then.
+        frames: successive frames of an item, 1 .. 64. Runs are cut into pieces of so many from their start; a shorter
+            rest is left out.
         workers: processes that read; 0 reads in this one.
         shuffle: items to draw from at random; 0 keeps the order. Shards are shuffled too then.
         seed: of the shuffling and drawing; give each epoch a loader with its own.
         resampled_batches: batches of an epoch of drawn shards, on each rank; None reads each shard once.
 
-    Shape: each field [B, *shape] by frame, [B, 64, *shape] by run
+    Shape: each field [B, *shape] for one frame, [B, frames, *shape] for more
     Raises:
         DataError: as `FrameDataset`; in the midst of an epoch too, naming shard and key.
-        ValueError: a field or unit is unknown, or a number below its range.
+        ValueError: a field is unknown, or a number out of its range.
     """
     endless = resampled_batches is not None
     if batch_size < 1 or workers < 0 or shuffle < 0 or (resampled_batches is not None and resampled_batches < 1):
         numbers = f"{batch_size = }, {workers = }, {shuffle = }, {resampled_batches = }"
         raise ValueError(f"{numbers}, allowed from 1, 0, 0, 1 on")
-    if unit not in ("frame", "run"):
-        raise ValueError(f"unit = {unit!r}, allowed frame, run")
+    if not 1 <= frames <= RUN_FRAMES:
+        raise ValueError(f"{frames = }, allowed 1..{RUN_FRAMES}")
     if isinstance(shards, str | Path):
         opened = [Shard(path) for path in find_shards(shards)]
         names = _common_fields(opened, fields)
@@ -121,13 +121,13 @@ def frame_loader(
         names, urls = check_fields(tuple(fields)) if fields else (), list(shards)
     if not urls:
         raise ValueError("no shards, allowed one and more")
-    stages: list[Any] = [_Items(names, unit, endless)]
+    stages: list[Any] = [_Items(names, frames, endless)]
     if endless:
         stages.insert(0, wds.ResampledShards(urls, seed=seed, deterministic=True))
     else:
         stages[:0] = [wds.SimpleShardList(urls, seed if shuffle else None), wds.split_by_node, wds.split_by_worker]
     if shuffle:
-        stages.append(wds.shuffle(shuffle, seed=seed))
+        stages.append(wds.shuffle(shuffle, initial=shuffle, seed=seed))
     stages.append(wds.batched(batch_size, collation_fn=_stack, partial=not endless))
     loader = wds.WebLoader(wds.DataPipeline(*stages), batch_size=None, num_workers=workers)
     return loader.with_epoch(resampled_batches) if endless else loader
@@ -136,8 +136,8 @@ def frame_loader(
 class _Items:
     """The stage of the pipeline that turns shards into items; an object, so that workers can be sent it."""
 
-    def __init__(self, fields: tuple[str, ...], unit: str, endless: bool) -> None:
-        self._fields, self._unit, self._endless = fields, unit, endless
+    def __init__(self, fields: tuple[str, ...], frames: int, endless: bool) -> None:
+        self._fields, self._frames, self._endless = fields, frames, endless
 
     def __call__(self, sources: Iterable[dict[str, Any]]) -> Iterator[Tensors]:
         barren = 0
@@ -147,7 +147,7 @@ class _Items:
                 barren = 0
                 yield item
             if self._endless and barren > _BARREN:
-                raise DataError(f"{source['url']}: {barren} shards without a {self._unit} in a row")
+                raise DataError(f"{source['url']}: {barren} shards in a row without {self._frames} successive frames")
 
     def _shard(self, url: str) -> Iterator[Tensors]:
         """Yield the items of one shard, and make sure that it was whole."""
@@ -176,13 +176,13 @@ class _Items:
             raise DataError(f"{url}: the shard breaks off after {last if key == END else key}, its {runs}. run")
 
     def _cut(self, arrays: Frames, channels: int, frames: int) -> Iterator[Tensors]:
-        if self._unit == "run":
-            if frames == RUN_FRAMES:
-                for channel in range(channels):
-                    yield {name: torch.from_numpy(array[channel].copy()) for name, array in arrays.items()}
-            return
-        # One copy of the run, whose frames are views of it: a frame in the shuffle buffer keeps its run in memory.
-        columns = [torch.from_numpy(np.array(a.swapaxes(0, 1))).flatten(0, 1).unbind() for a in arrays.values()]
+        pieces, own = frames // self._frames, self._frames
+        columns = []
+        for array in arrays.values():
+            cut = array[:, : pieces * own].reshape(channels, pieces, own, *array.shape[2:]).swapaxes(0, 1)
+            # One copy of the run, whose pieces are views of it: one in the shuffle buffer keeps its run in memory.
+            column = torch.from_numpy(np.array(cut)).flatten(0, 1)
+            columns.append((column if own > 1 else column.squeeze(1)).unbind())
         for row in zip(*columns, strict=True):
             yield dict(zip(arrays, row, strict=True))
 

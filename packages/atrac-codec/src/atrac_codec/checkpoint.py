@@ -1,0 +1,216 @@
+"""Checkpoints: a trained stage as two files, its tensors and a JSON sheet that says what they are.
+
+    qmf-1a2b3c4d.safetensors    the tensors; the name is the stage's role and the start of the file's SHA-256
+    qmf-1a2b3c4d.json           class, constructor arguments, versions of packages, and what is known about the training
+
+Loading runs no stored code: the sheet can only name a `Neural…` class that atrac_modules exports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+import atrac_bitstream
+import atrac_modules
+from atrac_bitstream import AtracError, WholeFile
+from atrac_codec.__about__ import __version__
+from atrac_modules import Stage
+
+FORMAT: Final = 1
+_NAME: Final = re.compile(r"([a-z]+)-([0-9a-f]{8})\.(safetensors|json)")
+
+
+class CheckpointError(AtracError):
+    """A file is no checkpoint, is damaged, or its two halves do not fit each other."""
+
+
+def save_stage(stage: nn.Module, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
+    """Write a trained stage as a checkpoint, each file whole or not at all. Equal weights give equal bytes and names.
+
+    Args:
+        stage: one of a class that `load_stage` takes, on any device; its attribute `settings` holds the keyword
+            arguments of its constructor. Its weights are float32.
+        folder: where to write; made if it is not there.
+        role: `qmf`, `mdct`, …
+        about: more for the JSON; in what this package ships: `training data`, `licences`, `seed`, `curve`, `metrics`.
+
+    Returns:
+        The path of the file of tensors, for `load_stage`.
+
+    Raises:
+        ValueError: `load_stage` would not take what was saved, a weight is no finite number for one; `about` has a key
+            of the format's own.
+        TypeError: the stage has no settings, or JSON cannot hold them or `about`.
+        OSError: a file cannot be written.
+    """
+    settings = getattr(stage, "settings", None)
+    if not isinstance(settings, dict):
+        raise TypeError(f"{type(stage).__name__}.settings is {settings!r}, expected a dict of constructor arguments")
+    sheet = {
+        "format": FORMAT,
+        "role": role,
+        "class": type(stage).__name__,
+        "settings": settings,
+        "versions": _versions(),
+    }
+    if taken := sorted(sheet.keys() & about.keys()):
+        raise ValueError(f"about has {', '.join(taken)}, allowed all keys but {', '.join(sheet)}")
+    lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in {**sheet, **about}.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    # Clones: two names of one tensor are saved as two.
+    data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in stage.state_dict().items()})
+    try:
+        _restore(data, json.loads(text), role, type(stage).__name__)
+    except CheckpointError as error:
+        raise ValueError(f"not saved: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{role}-{_hash(data)}.safetensors"
+    _write(path, data)
+    _write(path.with_suffix(".json"), text.encode())
+    return path
+
+
+def load_stage(path: str | Path, role: str | None = None) -> Stage:
+    """Build the stage of a checkpoint, in evaluation mode, on the CPU, in torch's default dtype.
+
+    Args:
+        path: either of its files.
+        role: the role that the stage has to have; None takes any.
+
+    Raises:
+        CheckpointError: the files are no checkpoint, damaged, or of another role.
+        OSError: a file cannot be read.
+    """
+    path = Path(path)
+    found, digest = _role_and_hash(path)
+    if role not in (None, found):
+        raise CheckpointError(f"{path}: role {found}, asked for {role}")
+    data = path.with_suffix(".safetensors").read_bytes()
+    if (actual := _hash(data)) != digest:
+        raise CheckpointError(f"{path}: damaged, the SHA-256 of the tensors begins with {actual}, allowed {digest}")
+    return _restore(data, describe(path), found, str(path)).eval()
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Return the JSON of a checkpoint.
+
+    Args:
+        path: either of its files.
+
+    Raises:
+        CheckpointError: the name is no checkpoint's, or its JSON is missing, no JSON object or of an unknown format.
+        OSError: a file cannot be read.
+    """
+    path = Path(path)
+    _role_and_hash(path)
+    path.stat()  # an OSError, if it is the file asked for that is missing
+    file = path.with_suffix(".json")
+    try:
+        sheet = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no {file.name} beside it") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: no JSON: {error}") from error
+    if not isinstance(sheet, dict):
+        raise CheckpointError(f"{file}: {type(sheet).__name__}, allowed an object")
+    if sheet.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: format {sheet.get('format')!r}, allowed {FORMAT}")
+    return sheet
+
+
+def loadable() -> dict[str, type[Stage]]:
+    """Return the classes that a checkpoint may name: the final `Neural…` stages that atrac_modules exports."""
+    exported = {name: getattr(atrac_modules, name) for name in atrac_modules.__all__ if name.startswith("Neural")}
+    return {
+        name: found
+        for name, found in exported.items()
+        if isinstance(found, type) and issubclass(found, Stage) and "__final__" in vars(found)
+    }
+
+
+def _restore(data: bytes, sheet: Mapping[str, Any], role: str, where: str) -> Stage:
+    """Build what the sheet says and give it the tensors. Raises: CheckpointError."""
+    stage = _build(sheet, role, where)
+    own = stage.state_dict()
+    try:
+        tensors = load(data)
+    except Exception as error:  # safetensors raises of all kinds, also such that derive from Exception alone
+        raise CheckpointError(f"{where}: no safetensors: {error}") from error
+    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "too many")):
+        if names:
+            raise CheckpointError(f"{where}: {len(names)} tensors {what} for {sheet['class']}, first {min(names)!r}")
+    for name, target in own.items():
+        tensor, dtype = tensors[name], torch.float32 if target.is_floating_point() else target.dtype
+        if (tensor.shape, tensor.dtype) != (target.shape, dtype):
+            allowed = f"{list(target.shape)} {dtype}"
+            raise CheckpointError(f"{where}: {name} is {list(tensor.shape)} {tensor.dtype}, allowed {allowed}")
+        _check_finite(tensor, f"{where}: {name}")
+    stage.load_state_dict(tensors)
+    return stage
+
+
+def _build(sheet: Mapping[str, Any], role: str, where: str) -> Stage:
+    if sheet.get("role") != role:
+        raise CheckpointError(f"{where}: role {sheet.get('role')!r} in its JSON, allowed {role!r}")
+    name, settings, classes = sheet.get("class"), sheet.get("settings"), loadable()
+    if not isinstance(name, str) or name not in classes:
+        raise CheckpointError(f"{where}: class {name!r}, allowed {', '.join(classes) or 'none so far'}")
+    if role not in (roles := [base.__name__.lower() for base in classes[name].__bases__]):
+        raise CheckpointError(f"{where}: role {role}, but {name} is for {', '.join(roles)}")
+    try:
+        inspect.signature(classes[name]).bind(**settings)  # type: ignore[arg-type]
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and nobody shall notice
+            return classes[name](**settings)  # type: ignore[arg-type]
+    except Exception as error:  # whatever a constructor makes of arguments that it was not written for
+        allowed = f"{name}{inspect.signature(classes[name])}"
+        raise CheckpointError(f"{where}: settings {settings!r}, allowed {allowed}: {error}") from error
+
+
+def _check_finite(tensor: Tensor, where: str) -> None:
+    wrong = ~torch.isfinite(tensor)
+    if wrong.any():
+        index = wrong.nonzero()[0].tolist()
+        raise CheckpointError(f"{where}{index} = {tensor[tuple(index)].item()}, allowed finite numbers")
+
+
+def _role_and_hash(path: Path) -> tuple[str, str]:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        raise CheckpointError(f"{path}: no name of a checkpoint, allowed ROLE-HASH.safetensors, HASH 8 hex digits")
+    return match[1], match[2]
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "safetensors": safetensors.__version__,
+        "atrac-bitstream": atrac_bitstream.__version__,
+        "atrac-modules": atrac_modules.__version__,
+        "atrac-codec": __version__,
+    }
+
+
+def _write(target: Path, data: bytes) -> None:
+    whole = WholeFile(target)
+    try:
+        whole.path.write_bytes(data)
+        whole.commit()
+    finally:
+        whole.discard()
