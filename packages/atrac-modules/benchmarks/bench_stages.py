@@ -12,6 +12,15 @@ from atrac_modules import (
     BitExactMdct,
     BitExactQmf,
     BitExactTransient,
+    NeuralAllocator,
+    NeuralDequantizer,
+    NeuralImdct,
+    NeuralIqmf,
+    NeuralMdct,
+    NeuralQmf,
+    NeuralQuantizer,
+    NeuralScaler,
+    NeuralTransient,
     ReferenceAllocator,
     ReferenceDequantizer,
     ReferenceImdct,
@@ -49,24 +58,34 @@ def tensors() -> dict[str, torch.Tensor]:
     [
         (ReferenceQmf, "pcm"),
         (BitExactQmf, "pcm"),
+        (NeuralQmf, "pcm"),
         (ReferenceTransient, "bands"),
         (BitExactTransient, "bands"),
+        (NeuralTransient, "bands"),
         (ReferenceMdct, "bands bsm"),
         (BitExactMdct, "bands bsm"),
+        (NeuralMdct, "bands bsm"),
         (ReferenceScaler, "spectrum bsm"),
+        (NeuralScaler, "spectrum bsm"),
         (ReferenceAllocator, "spectrum idsf bsm"),
         (BitExactAllocator, "spectrum idsf bsm"),
+        (NeuralAllocator, "spectrum idsf bsm"),
         (ReferenceQuantizer, "scaled idwl bsm"),
+        (NeuralQuantizer, "scaled idwl bsm"),
         (ReferenceDequantizer, "quantized idsf idwl bsm"),
+        (NeuralDequantizer, "quantized idsf idwl bsm"),
         (ReferenceImdct, "spectrum bsm"),
         (BitExactImdct, "spectrum bsm"),
+        (NeuralImdct, "spectrum bsm"),
         (ReferenceIqmf, "bands"),
         (BitExactIqmf, "bands"),
+        (NeuralIqmf, "bands"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
 def test_stage(benchmark, tensors, stage, inputs):
-    benchmark.group = stage.__name__.removeprefix("Reference").removeprefix("BitExact")
+    benchmark.group = stage.__name__.removeprefix("Reference").removeprefix("BitExact").removeprefix("Neural")
+    torch.manual_seed(0)  # learned siblings have random weights; only the allocator's time depends on them
     module, arguments = stage(), [tensors[name] for name in inputs.split()]
     with torch.no_grad():
         benchmark.pedantic(module, arguments, rounds=15, warmup_rounds=2)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrac_modules import ShapeError, Stage
 
@@ -57,6 +57,18 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def build() -> Callable[..., Any]:
+    """Build stages; random weights come from the seed, and torch's own generator stays where it was."""
+
+    def build(stage: type[Stage], seed: int = 20261123, **settings: Any) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return stage(**settings)
+
+    return build
+
+
 def parts(result: Any) -> list[Tensor]:
     """Return the tensors of a stage's result."""
     return [getattr(result, f.name) for f in fields(result)] if is_dataclass(result) else [result]
@@ -91,5 +103,47 @@ def keeps_contract() -> Callable[..., None]:
             assert list(caught.value.actual) == [*x.shape[:-1], x.shape[-1] - 1]
             assert caught.value.expected in str(caught.value)
         assert not stage.state_dict() or any(p.requires_grad for p in stage.parameters())
+
+    return check
+
+
+@pytest.fixture
+def gets_slopes() -> Callable[..., None]:
+    """Check who gets a slope from the sum of squares of a result."""
+
+    def check(stage: Stage, result: Tensor, inputs: tuple[Tensor, ...] = (), spared: tuple[str, ...] = ()) -> None:
+        """Expect a finite slope that is not 0 at `inputs` and at every weight, none at those that are `spared`."""
+        names = [name for name, _ in stage.named_parameters()]
+        assert set(spared) <= set(names)
+        (result + 0.3).square().sum().backward()  # whole numbers that are 0 count as well
+        for name, weight in [*stage.named_parameters(), *((f"input {k}", x) for k, x in enumerate(inputs))]:
+            if name in spared:
+                assert weight.grad is None or not weight.grad.any(), name
+                continue
+            assert weight.grad is not None, name
+            assert torch.isfinite(weight.grad).all(), name
+            assert weight.grad.any(), name
+
+    return check
+
+
+@pytest.fixture
+def slopes_are_differences(generator: torch.Generator) -> Callable[..., None]:
+    """Check the slope of a loss along a random direction of some weights against the loss on either side."""
+
+    def check(weights: list[nn.Parameter], loss: Callable[[], Tensor], step: float = 1e-6) -> None:
+        directions = [torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in weights]
+        slopes = torch.autograd.grad(loss(), weights)
+        slope = sum((s * d).sum().item() for s, d in zip(slopes, directions, strict=True))
+        ends = []
+        with torch.no_grad():
+            for sign in (1, -1):
+                for w, d in zip(weights, directions, strict=True):
+                    w += sign * step * d
+                ends.append(loss().item())
+                for w, d in zip(weights, directions, strict=True):
+                    w -= sign * step * d
+        assert slope != 0
+        assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
 
     return check

@@ -4,20 +4,43 @@ import numpy as np
 import pytest
 import torch
 
-from atrac_bitstream.tables import BFU_AMOUNTS, BFU_SIZES, WORD_LENGTHS
+from atrac_bitstream.tables import BFU_AMOUNTS, BFU_SIZES
 from atrac_modules import (
+    Allocation,
     Allocator,
     BitExactAllocator,
     BitExactLoudness,
+    NeuralAllocator,
     ReferenceAllocator,
     ReferenceScaler,
     used_value_bits,
     value_bits,
 )
-from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, _FRANK, hearing_threshold
-from atrac_modules.water_filling import allocate, carries
+from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, _FRANK, NEVER, hearing_threshold
+from atrac_modules.loudness import START
+from atrac_modules.water_filling import carries
 
-STAGES = [ReferenceAllocator, BitExactAllocator]
+
+def taught() -> NeuralAllocator:
+    """Return the learned stage with the reference codec's rules."""
+    stage = NeuralAllocator()
+    with torch.no_grad():
+        stage.slopes.copy_(torch.tensor([1 / 3.2, 0.0]))
+        stage.tables.zero_()
+        stage.tables[1].copy_(torch.from_numpy(np.stack([_FIXED_LONG, _FIXED_SHORT])))
+        # The features are mean and standard deviation over 10, the share is the standard deviation over 14.
+        stage.gate.weight.copy_(torch.tensor([[0.0, 10 / 14]]))
+        stage.gate.bias.zero_()
+        stage.threshold.copy_(torch.from_numpy(hearing_threshold()).double().log2())
+        stage.turn.fill_(2.0)
+        stage.turn[list(_BOOSTED)] = torch.linspace(0, 1, len(_BOOSTED))
+    return stage
+
+
+STAGES = [ReferenceAllocator, BitExactAllocator, NeuralAllocator]
+ENCODERS = [ReferenceAllocator, BitExactAllocator, taught]
+"""Those that decide as the reference codec does."""
+LOUDNESSES = (None, torch.full((3, 30), 1e-6), torch.full((3, 30), 1e3))
 
 
 @pytest.fixture
@@ -32,79 +55,47 @@ def frames(generator, random_bsm) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_allocator_keeps_the_contract(stage: type[Allocator], keeps_contract, frames):
-    keeps_contract(stage(), frames, ((30,), (30, 52), (30, 52)))
+def test_allocator_keeps_the_contract(stage: type[Allocator], build, keeps_contract, frames):
+    keeps_contract(build(stage), frames, ((30,), (30, 52), (30, 52)))
+
+
+def check_legal(result: Allocation, idsf: torch.Tensor) -> None:
+    """Check everything that an allocator promises."""
+    assert set(result.n_bfu.unique().tolist()) <= set(map(float, BFU_AMOUNTS))
+    assert torch.equal(result.idwl, result.idwl.round().clamp(0, 15))
+    assert not (result.idwl * ~carries(result.n_bfu)).any()
+    assert (used_value_bits(result.idwl) <= value_bits(result.n_bfu)).all()
+    assert result.idsf is idsf
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_allocations_are_legal_and_within_budget(stage: type[Allocator], frames):
+def test_allocations_are_legal_and_within_budget(stage: type[Allocator], build, frames):
     spectrum, idsf, bsm = frames
-    for loudness in (None, torch.full((3, 30), 1e-6), torch.full((3, 30), 1e3)):
-        result = stage()(spectrum, idsf, bsm, loudness)
-        assert set(result.n_bfu.unique().tolist()) <= set(map(float, BFU_AMOUNTS))
-        assert torch.equal(result.idwl, result.idwl.round().clamp(0, 15))
-        assert not (result.idwl * ~carries(result.n_bfu)).any()
-        assert (used_value_bits(result.idwl) <= value_bits(result.n_bfu)).all()
-        assert result.idsf is idsf
+    for loudness in LOUDNESSES:
+        check_legal(build(stage)(spectrum, idsf, bsm, loudness), idsf)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_allocator_equals_golden(stage: type[Allocator], golden):
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_weights_allocations_are_legal(seed: int, build, frames):
+    spectrum, idsf, bsm = frames
+    stage = build(NeuralAllocator, seed)
+    with torch.no_grad():  # from small to absurd, and from all BFUs boosted to next to none
+        stage.tables *= 4.0 ** (seed % 5)
+        stage.turn += 0.15 * seed
+    for loudness in LOUDNESSES:
+        check_legal(stage(spectrum, idsf, bsm, loudness), idsf)
+    soft = idsf.clone().requires_grad_()
+    result = stage(spectrum, soft, bsm)
+    assert result.idwl.requires_grad
+    check_legal(result, soft)
+
+
+@pytest.mark.parametrize("stage", ENCODERS)
+def test_allocator_equals_golden(stage, golden):
     loudness = BitExactLoudness()(golden.mdct[None], golden.bsm[None]).loudness
     result = stage()(golden.mdct, golden.idsf, golden.bsm, loudness.expand(len(golden.mdct), -1))
     assert torch.equal(result.n_bfu, torch.tensor(BFU_AMOUNTS)[golden.bfu_amount_idx.long()].float())
     assert torch.equal(result.idwl, golden.idwl)
-
-
-def slow_allocation(wanted: list[float]) -> tuple[int, list[int]]:
-    """Allocate one sound unit as the reference codec does, step by step."""
-    amount = len(BFU_AMOUNTS) - 1
-    while True:
-        n_bfu = BFU_AMOUNTS[amount]
-        available = 1656 - 10 * n_bfu
-        low, high, shift = -3.0, 15.0, 3.0
-        while True:
-            words = [min(int(w - shift), 16) if w - shift >= 2 else 0 for w in wanted[:n_bfu]]
-            bits = sum(w * int(s) for w, s in zip(words, BFU_SIZES))
-            if bits > available:
-                low, shift = shift, shift + (high - shift) / 2
-            elif bits < available - 110 and high - low >= 0.1:
-                high, shift = shift, shift - (shift - low) / 2
-            else:
-                break
-        if amount and not any(words[BFU_AMOUNTS[amount - 1] :]):
-            amount -= 1
-            continue
-        break
-    spare = available - bits
-    while True:
-        before = spare
-        for bfu in _BOOSTED:
-            if bfu < n_bfu and words[bfu] < 16:
-                more = 1 if words[bfu] else 2
-                if more * BFU_SIZES[bfu] <= spare:
-                    words[bfu] += more
-                    spare -= more * int(BFU_SIZES[bfu])
-        if spare == before:
-            return n_bfu, words + [0] * (52 - n_bfu)
-
-
-def test_allocate_matches_a_loop_over_one_unit_at_a_time(generator):
-    slope = torch.linspace(1, -1, 52) * 6 * torch.rand(200, 1, generator=generator)
-    wanted = 8 * torch.rand(200, 1, generator=generator) + slope + torch.randn(200, 52, generator=generator)
-    wanted[::7, 20:] = -torch.inf
-    wanted[0] = -torch.inf
-    n_bfu, idwl = allocate(wanted.double(), _BOOSTED)
-    for k in range(200):
-        expected = slow_allocation(wanted[k].double().tolist())
-        assert (int(n_bfu[k]), WORD_LENGTHS[idwl[k]].tolist()) == expected
-
-
-def test_a_spectrum_that_no_shift_in_the_range_fits_is_fitted_all_the_same():
-    wanted = torch.full((1, 52), 40.0, dtype=torch.float64)
-    n_bfu, idwl = allocate(wanted, _BOOSTED)
-    assert (used_value_bits(idwl) <= value_bits(n_bfu)).all()
-    assert idwl.any()
 
 
 def test_tables_have_the_reference_codecs_values():
@@ -165,3 +156,102 @@ def test_slope_is_finite_when_all_scale_factors_are_alike():
     result = ReferenceAllocator()(torch.full((1, 512), 0.005), idsf, torch.zeros(1, 3))
     result.idwl.sum().backward()
     assert torch.isfinite(idsf.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neural_allocator_with_the_reference_rules_decides_as_the_reference(dtype, frames, request):
+    if dtype is torch.float64:
+        request.getfixturevalue("in_float64")
+    spectrum, idsf, bsm = (x.to(dtype) for x in frames)
+    for loudness in LOUDNESSES:
+        got, want = (stage(spectrum, idsf, bsm, loudness) for stage in (taught(), ReferenceAllocator()))
+        assert torch.equal(got.n_bfu, want.n_bfu)
+        assert torch.equal(got.idwl, want.idwl)
+
+
+def test_neural_allocator_with_the_reference_rules_has_the_references_slope(in_float64, frames):
+    spectrum, idsf, bsm = (x[1:].double() for x in frames)
+    weight = torch.linspace(-1, 2, 52)
+    slopes = []
+    for stage in (taught(), ReferenceAllocator()):
+        x = idsf.clone().requires_grad_()
+        slopes += torch.autograd.grad((stage(spectrum, x, bsm).idwl * weight).sum(), x)
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
+
+
+def test_slopes_and_tables_and_gate_get_a_slope_through_the_word_lengths(
+    in_float64, build, gets_slopes, slopes_are_differences, frames
+):
+    spectrum, idsf, bsm = (x.double() for x in frames)
+    idsf.requires_grad_()
+    stage = build(NeuralAllocator)
+    with torch.no_grad():  # neither rule all by itself, where the gate is flat
+        stage.gate.weight.copy_(torch.tensor([[0.02, 0.3]]))
+        stage.gate.bias.fill_(0.1)
+    share = stage.mixture(idsf)
+    assert 0 < share.min() < share.max() < 1
+    # Which BFUs are audible, and in which turn spare bits go, are decisions that forward has no slope along: these two
+    # learn from targets of their own, not through the word lengths.
+    gets_slopes(stage, stage(spectrum, idsf, bsm).idwl, (idsf,), spared=("threshold", "turn"))
+    assert stage.slopes.grad.all()
+    assert stage.tables.grad.count_nonzero() > 190
+
+    result = stage(spectrum, idsf, bsm)
+    short = stage.layout.bsm_of_bfu(bsm) > 0
+    heard = stage.audibility(stage.layout.maximum(spectrum, bsm).square()) > 0
+    sizes = torch.from_numpy(BFU_SIZES) * (carries(result.n_bfu) & (heard | short))
+    weight = torch.linspace(-1, 2, 52)
+
+    def soft() -> torch.Tensor:
+        wanted = stage.wanted(idsf.detach(), short)
+        mean = (wanted * sizes).sum(-1, keepdim=True) / sizes.sum(-1, keepdim=True).clamp_min(1)
+        return (weight * torch.where(sizes > 0, wanted - mean, 0.0)).sum()
+
+    weights = [stage.slopes, stage.tables, stage.gate.weight, stage.gate.bias]
+    hard = torch.autograd.grad((weight * result.idwl).sum(), weights)
+    for got, want in zip(hard, torch.autograd.grad(soft(), weights), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    slopes_are_differences(weights, soft)
+
+
+def test_threshold_gets_a_slope_through_the_audibility(build, frames):
+    spectrum, _, bsm = frames
+    stage = build(NeuralAllocator)
+    stage.audibility(stage.layout.maximum(spectrum, bsm).square()).sum().backward()
+    assert torch.equal(stage.threshold.grad, torch.full((52,), -90.0)), "-1 from each of the sound units"
+
+
+def test_audibility_is_relative_to_the_loudness(build, generator):
+    energy = torch.rand(4, 52, generator=generator)
+    stage = build(NeuralAllocator)
+    alone = stage.audibility(energy)
+    torch.testing.assert_close(stage.audibility(energy, torch.full((4,), START)), alone)
+    torch.testing.assert_close(stage.audibility(4 * energy, torch.full((4,), 4 * START)), alone)
+    torch.testing.assert_close(stage.audibility(4 * energy), alone + 2)
+
+
+def test_inaudible_frames_without_turns_get_no_bits(build, frames):
+    spectrum, idsf, _ = frames
+    stage = build(NeuralAllocator)
+    with torch.no_grad():
+        stage.threshold.fill_(100.0)
+        stage.turn.fill_(NEVER)
+    result = stage(spectrum, idsf, torch.zeros(3, 30, 3))
+    assert not result.idwl.any()
+    assert (result.n_bfu == 20).all()
+
+
+def test_spare_bits_go_in_the_order_of_turns_that_come(build):
+    stage = build(NeuralAllocator)
+    with torch.no_grad():
+        stage.turn.fill_(NEVER)
+        stage.turn[[7, 30, 2]] = torch.tensor([0.5, -1.0, 1.49])
+    assert stage.boosted == [30, 7, 2]
+
+
+def test_slopes_of_the_learned_rules_are_finite_when_all_scale_factors_are_alike(build):
+    idsf = torch.full((1, 52), 40.0, requires_grad=True)
+    stage = build(NeuralAllocator)
+    stage(torch.full((1, 512), 0.005), idsf, torch.zeros(1, 3)).idwl.square().sum().backward()
+    assert torch.isfinite(idsf.grad).all()
+    assert all(w.grad is None or torch.isfinite(w.grad).all() for w in stage.parameters())

@@ -1,14 +1,28 @@
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from atrac_bitstream.tables import LEVELS, SCALE_FACTORS
-from atrac_modules import Dequantizer, ReferenceDequantizer
+from atrac_modules import BfuLayout, Dequantizer, NeuralDequantizer, ReferenceDequantizer
 
-STAGES = [ReferenceDequantizer]
+STAGES = [ReferenceDequantizer, NeuralDequantizer, functools.partial(NeuralDequantizer, hidden=8)]
+LEVELS_TOLERANCE = 2e-6
+"""Of 2 ** x in float32, x = -21 .. 0: half a step of x there is 1e-6, which times log(2) is the relative error."""
+
+
+def taught(hidden: int = 0) -> NeuralDequantizer:
+    """Return the learned stage with the format's scale factors and steps."""
+    stage = NeuralDequantizer(hidden)
+    with torch.no_grad():
+        stage.levels.copy_(torch.from_numpy(np.log2(SCALE_FACTORS)))
+        stage.steps[1:] = torch.from_numpy(LEVELS / (LEVELS + 1))[1:]
+        stage.steps[0] = 1
+    return stage
 
 
 @pytest.fixture
@@ -20,15 +34,122 @@ def frames(generator, random_bsm):
     return quantized, idsf, idwl, random_bsm(3, 4)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_dequantizer_keeps_the_contract(stage: type[Dequantizer], keeps_contract, frames):
-    keeps_contract(stage(), frames, ((4, 512),))
+@pytest.fixture
+def legal(generator, random_bsm):
+    """Values over the whole range of each word length, 0 where there are no bits; float64."""
+    idwl = torch.randint(0, 16, (3, 40, 52), generator=generator).double()
+    idsf = torch.randint(0, 64, (3, 40, 52), generator=generator).double()
+    bsm = random_bsm(3, 40, dtype=torch.float64)
+    levels = torch.from_numpy(LEVELS).double()[idwl.long()] * (idwl > 0)
+    share = 2 * torch.rand(3, 40, 512, generator=generator, dtype=torch.float64) - 1
+    return (share * BfuLayout().expand(levels, bsm)).round(), idsf, idwl, bsm
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_dequantizer_equals_golden(stage: type[Dequantizer], golden):
-    spectrum = stage()(golden.quantized.float(), golden.idsf, golden.idwl, golden.bsm)
+@pytest.mark.parametrize("stage", STAGES, ids=["reference", "neural", "corrected"])
+def test_dequantizer_keeps_the_contract(stage: type[Dequantizer], build, keeps_contract, frames):
+    keeps_contract(build(stage), frames, ((4, 512),))
+
+
+def test_dequantizer_equals_golden(golden):
+    spectrum = ReferenceDequantizer()(golden.quantized.float(), golden.idsf, golden.idwl, golden.bsm)
     assert torch.equal(spectrum, golden.dec_spectrum)
+
+
+def test_neural_dequantizer_with_the_formats_tables_is_within_2e_6_of_golden(golden):
+    spectrum = taught()(golden.quantized.float(), golden.idsf, golden.idwl, golden.bsm)
+    torch.testing.assert_close(spectrum, golden.dec_spectrum, rtol=LEVELS_TOLERANCE, atol=0)
+
+
+def test_neural_dequantizer_with_the_formats_tables_is_the_reference_in_slope_too(in_float64, legal):
+    results = []
+    for stage in (ReferenceDequantizer(), taught()):
+        quantized, idsf, idwl, bsm = legal
+        quantized, idsf = quantized.clone().requires_grad_(), idsf.clone().requires_grad_()
+        spectrum = stage(quantized, idsf, idwl, bsm)
+        results.append((spectrum.detach(), *torch.autograd.grad(spectrum.square().sum(), (quantized, idsf))))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+
+
+def test_a_correction_whose_last_layer_is_0_changes_nothing(in_float64, legal):
+    stage = taught(hidden=8)
+    with torch.no_grad():
+        stage.correction.third.weight.zero_()
+    assert torch.equal(stage(*legal), taught()(*legal))
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_weights_values_are_finite_and_odd_and_at_most_half_a_step_off(seed, hidden, build, legal):
+    quantized, idsf, idwl, bsm = (x.float() for x in legal)
+    stage = build(NeuralDequantizer, seed, hidden=hidden, neighbours=1 + 3 * seed)
+    with torch.no_grad():
+        for weight in stage.correction.parameters() if stage.correction else ():
+            weight *= 3
+        spectrum, turned = stage(quantized, idsf, idwl, bsm), stage(-quantized, idsf, idwl, bsm)
+        step = stage.step(idsf, idwl, bsm)
+    assert torch.isfinite(spectrum).all()
+    assert torch.equal(turned, -spectrum)
+    off = (spectrum / step - quantized).abs()
+    assert (off <= 0.5 + 1e-6 * quantized.abs()).all()
+    assert (off > 0.1).any() == bool(hidden)
+
+
+def test_correction_sees_its_neighbours_and_no_other_frame(build, legal):
+    quantized, idsf, idwl, bsm = (x[0].float() for x in legal)
+    idwl = idwl.clamp_min(1)
+    bsm = torch.zeros_like(bsm)
+    stage = build(NeuralDequantizer, hidden=8, neighbours=3)
+    changed = quantized.clone()
+    changed[1, 100] = -changed[1, 100] - 1
+    with torch.no_grad():
+        moved = (stage(changed, idsf, idwl, bsm) != stage(quantized, idsf, idwl, bsm)).nonzero().tolist()
+    assert [1, 100] in moved
+    assert {(f, k) for f, k in moved} <= {(1, k) for k in range(97, 104)}
+    assert len(moved) > 1
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_every_weight_of_the_dequantizer_gets_its_slope(
+    hidden: int, in_float64, build, gets_slopes, slopes_are_differences, legal
+):
+    quantized, idsf, idwl, bsm = legal
+    quantized.requires_grad_()
+    idsf.requires_grad_()
+    stage = build(NeuralDequantizer, hidden=hidden)
+
+    gets_slopes(stage, stage(quantized, idsf, idwl, bsm), (quantized, idsf))
+    assert stage.levels.grad.all()
+    assert stage.steps.grad[1:].all()
+    # What the correction sees counts as a constant, so with one only its own weights have the true slope; a frame of
+    # each channel and a small step, because its network has kinks.
+    weights = list(stage.correction.parameters()) if stage.correction else [stage.levels, stage.steps]
+    few = [x[:, :1].detach() for x in legal]
+    known = bool(hidden) * few[0]
+    step = stage.step(*few[1:]).detach()
+    slopes_are_differences(weights, lambda: (stage(*few) / step - known).square().sum(), step=1e-7)
+
+
+def test_the_correction_learns_where_in_its_step_a_coefficient_lies(build, generator):
+    # Coefficients of 0.4, 1.4 … steps, which rounding has made 0, 1 …
+    quantized = torch.randint(0, 4, (8, 512), generator=generator).float()
+    rest = torch.full((8, 52), 40.0), torch.full((8, 52), 4.0), torch.zeros(8, 3)
+    stage = build(NeuralDequantizer, hidden=8)
+    sign = 2.0 * torch.randint(2, (8, 512), generator=generator) - 1
+    step = stage.step(rest[0], rest[1], rest[2]).detach()
+    target = sign * (quantized + 0.4 * (quantized > 0))
+
+    def error() -> torch.Tensor:
+        return (stage(sign * quantized, *rest) / step - target).square().mean()
+
+    before = error().item()
+    optimizer = torch.optim.Adam(stage.correction.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = error()
+        loss.backward()
+        optimizer.step()
+    assert error().item() < 0.5 * min(before, 0.16 * 0.75)
 
 
 def test_every_scale_factor_and_word_length_gives_its_step():
@@ -51,6 +172,4 @@ def test_slope_along_the_scale_factor_index_is_that_of_its_formula(in_float64, f
     idsf.requires_grad_()
     spectrum = ReferenceDequantizer()(quantized, idsf, idwl, bsm)
     (slope,) = torch.autograd.grad(spectrum.sum(), idsf)
-    from atrac_modules import BfuLayout
-
     torch.testing.assert_close(slope, math.log(2) / 3 * BfuLayout().sum(spectrum.detach(), bsm), rtol=1e-9, atol=0)

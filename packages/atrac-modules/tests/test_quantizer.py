@@ -6,6 +6,7 @@ import torch
 from atrac_bitstream.tables import LEVELS
 from atrac_modules import (
     BfuLayout,
+    NeuralQuantizer,
     Quantizer,
     ReferenceDequantizer,
     ReferenceQuantizer,
@@ -14,8 +15,19 @@ from atrac_modules import (
     UniformNoise,
 )
 
-STAGES = [ReferenceQuantizer]
+STAGES = [ReferenceQuantizer, NeuralQuantizer]
 ROUNDINGS = [StraightThrough(), UniformNoise(torch.Generator().manual_seed(1)), SoftRounding(5.0)]
+EXPECTED_TOLERANCE = 0.05
+"""Of a slope against the smoothed error: 6 bits are a staircase of 31 steps, which leaves up to 3 %."""
+
+
+def taught(rounding=None) -> NeuralQuantizer:
+    """Return the learned stage with the reference codec's steps."""
+    stage = NeuralQuantizer(rounding)
+    with torch.no_grad():
+        stage.steps.copy_(torch.from_numpy(LEVELS / (LEVELS + 1)))
+        stage.offset.zero_()
+    return stage
 
 
 @pytest.fixture
@@ -28,10 +40,10 @@ def units(generator, random_bsm):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_quantizer_keeps_the_contract(stage: type[Quantizer], keeps_contract, generator, random_bsm):
+def test_quantizer_keeps_the_contract(stage: type[Quantizer], build, keeps_contract, generator, random_bsm):
     scaled = 2 * torch.rand(3, 4, 512, generator=generator) - 1
     idwl = torch.randint(0, 16, (3, 4, 52), generator=generator).float()
-    keeps_contract(stage(), (scaled, idwl, random_bsm(3, 4)), ((4, 512),))
+    keeps_contract(build(stage), (scaled, idwl, random_bsm(3, 4)), ((4, 512),))
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda r: type(r).__name__)
@@ -46,8 +58,124 @@ def test_values_are_whole_within_their_word_length_and_0_without_bits(rounding, 
         assert (quantized.abs() <= BfuLayout().expand(levels, bsm)).all()
 
 
-def test_quantizer_equals_golden(golden):
-    assert torch.equal(ReferenceQuantizer()(golden.scaled, golden.idwl, golden.bsm), golden.quantized.float())
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_weights_values_stay_in_their_word_length(seed: int, rounding, build, units):
+    scaled, idwl, bsm = (x[:100].float() for x in units)
+    stage = build(NeuralQuantizer, seed, rounding=rounding)
+    with torch.no_grad():
+        stage.offset *= 10.0**seed
+    largest = BfuLayout().expand(torch.from_numpy(LEVELS)[idwl.long()] * (idwl > 0), bsm)
+    sign = scaled.sign()
+    for x in (scaled, 0.99999 * sign, sign, torch.zeros_like(scaled), -torch.zeros_like(scaled), 1e-30 * sign):
+        for slope in (False, True):
+            arguments = x.clone().requires_grad_(slope), idwl.clone().requires_grad_(slope), bsm
+            quantized = stage(*arguments).detach()
+            assert torch.equal(quantized, quantized.round())
+            assert (quantized.abs() <= largest).all()
+
+
+@pytest.mark.parametrize("stage", [ReferenceQuantizer, taught])
+def test_quantizer_equals_golden(stage, golden):
+    assert torch.equal(stage()(golden.scaled, golden.idwl, golden.bsm), golden.quantized.float())
+
+
+@pytest.mark.parametrize("rounding", [StraightThrough, lambda: SoftRounding(5.0)], ids=["straight", "soft"])
+def test_neural_quantizer_with_the_reference_steps_is_the_reference_in_slope_too(rounding, in_float64, units):
+    scaled, idwl, bsm = (x[:200] for x in units)
+    scaled[:, ::5] = 0  # where silence has a slope as well
+    weight = torch.linspace(-1, 2, 512)
+    results = []
+    for stage in (ReferenceQuantizer(rounding()), taught(rounding())):
+        x, index = scaled.clone().requires_grad_(), idwl.clone().requires_grad_()
+        quantized = stage(x, index, bsm)
+        results.append((quantized.detach(), *torch.autograd.grad((weight * quantized).sum(), (x, index))))
+    assert torch.equal(results[1][0], results[0][0])
+    for got, want in zip(results[1][1:], results[0][1:], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_a_negative_offset_widens_the_zone_that_becomes_0():
+    scaled = torch.zeros(1, 512)
+    scaled[0, :8] = torch.tensor([0.4, 0.6, 0.8, 1.6, -0.4, -0.6, -0.8, -1.6]) / 7
+    idwl, bsm = torch.full((1, 52), 3.0), torch.zeros(1, 3)
+    stage = taught()
+    assert stage(scaled, idwl, bsm)[0, :8].tolist() == [0, 1, 1, 2, 0, -1, -1, -2]
+    with torch.no_grad():
+        stage.offset.fill_(-0.2)
+    assert stage(scaled, idwl, bsm)[0, :8].tolist() == [0, 0, 1, 1, 0, 0, -1, -1]
+    with torch.no_grad():
+        stage.offset.fill_(-3.0)
+    assert not stage(scaled, idwl, bsm).any(), "nothing changes its sign"
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda r: type(r).__name__)
+def test_steps_and_offsets_of_every_word_length_get_a_slope(rounding, in_float64, build, gets_slopes, units):
+    scaled, idwl, bsm = (x[:50].requires_grad_() for x in units)
+    stage = build(NeuralQuantizer, rounding=rounding)
+    gets_slopes(stage, stage(scaled, idwl, bsm), (scaled, idwl))
+    for weight in (stage.steps, stage.offset):
+        assert weight.grad[1:].all()
+        assert weight.grad[0] == 0, "no bits, nothing to learn"
+
+
+def reconstruction_error(stage: Quantizer, scaled, idwl, bsm) -> torch.Tensor:
+    """Return the mean squared error after an ideal dequantizer, in steps of it."""
+    quantized = stage(scaled, idwl, bsm)
+    levels = BfuLayout().expand(torch.from_numpy(LEVELS).double()[idwl.long()], bsm)
+    return (quantized - scaled * levels).square().mean()
+
+
+@pytest.mark.parametrize("rounding", ["straight", "noise", "soft"])
+@pytest.mark.parametrize(("name", "value"), [("steps", 0.85), ("steps", 0.92), ("offset", 0.3), ("offset", -0.2)])
+def test_slope_is_that_of_the_smoothed_error(name: str, value: float, rounding: str, in_float64, generator):
+    # 6 bits, coefficients of all sizes up to where none is at the limit: each estimator's slope, which is another one
+    # in each coefficient, has the mean that the error itself has, by a difference wide enough to smooth the steps.
+    scaled = 1.7 * torch.rand(800, 512, generator=generator, dtype=torch.float64) - 0.85
+    idwl, bsm = torch.full((800, 52), 5.0), torch.zeros(800, 3)
+
+    def error_at(x: float, rounding) -> tuple[torch.Tensor, NeuralQuantizer]:
+        stage = taught(rounding)
+        with torch.no_grad():
+            stage.get_parameter(name)[5] = x
+        return reconstruction_error(stage, scaled, idwl, bsm), stage
+
+    def make():
+        seeded = torch.Generator().manual_seed(9)
+        return {"straight": StraightThrough(), "noise": UniformNoise(seeded), "soft": SoftRounding(4.0)}[rounding]
+
+    error, stage = error_at(value, make())
+    error.backward()
+    slope = stage.get_parameter(name).grad[5].item()
+    width = 0.02
+    with torch.no_grad():
+        ends = [error_at(value + side * width, make())[0].item() for side in (1, -1)]
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * width), rel=EXPECTED_TOLERANCE)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda r: type(r).__name__)
+def test_a_few_steps_down_the_slope_lower_the_error(rounding, build, units):
+    scaled, idwl, bsm = (x[:20].float() for x in units)
+    stage = build(NeuralQuantizer, rounding=rounding)
+
+    def true_error() -> float:
+        hard = NeuralQuantizer()
+        hard.load_state_dict(stage.state_dict())
+        with torch.no_grad():
+            levels = BfuLayout().expand(torch.from_numpy(LEVELS).float()[idwl.long()], bsm)
+            return (hard(scaled, idwl, bsm) / levels - scaled).square().mean().item()
+
+    before = true_error()
+    optimizer = torch.optim.Adam(stage.parameters(), lr=0.03)
+    for _ in range(30):
+        optimizer.zero_grad()
+        reconstruction_error(stage, scaled, idwl, bsm).backward()
+        optimizer.step()
+    # What cannot be learned away are BFUs without bits and the rounding itself.
+    with torch.no_grad():
+        levels = BfuLayout().expand(torch.from_numpy(LEVELS).float()[idwl.long()], bsm)
+        least = (ReferenceQuantizer()(scaled, idwl, bsm) / levels - scaled).square().mean().item()
+    assert true_error() - least < 0.5 * (before - least)
 
 
 def test_rounding_is_half_to_even():

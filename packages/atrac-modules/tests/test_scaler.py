@@ -2,36 +2,113 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from atrac_bitstream.tables import SCALE_FACTORS
-from atrac_modules import BfuLayout, ReferenceScaler, Scaler
+from atrac_modules import BfuLayout, NeuralScaler, ReferenceScaler, Scaler
 from atrac_modules.scaler import LARGEST_SCALED
 
-STAGES = [ReferenceScaler]
+STAGES = [ReferenceScaler, NeuralScaler]
+LEVELS_TOLERANCE = 2e-6
+"""Of 2 ** x in float32, x = -21 .. 0: half a step of x there is 1e-6, which times log(2) is the relative error."""
+
+
+def taught() -> NeuralScaler:
+    """Return the learned stage with the format's scale factors."""
+    stage = NeuralScaler()
+    with torch.no_grad():
+        stage.levels.copy_(torch.from_numpy(np.log2(SCALE_FACTORS)))
+    return stage
+
+
+@pytest.fixture
+def spectra(generator, random_bsm) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra of all levels, silence and overload among them, and block modes; float64."""
+    level = 10.0 ** (1 - 8 * torch.rand(40, 16, dtype=torch.float64, generator=generator))
+    spectrum = torch.randn(40, 512, generator=generator, dtype=torch.float64) * level.repeat_interleave(32, -1)
+    spectrum[0] = 0
+    return spectrum, random_bsm(40, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_scaler_keeps_the_contract(stage: type[Scaler], keeps_contract, random_bsm, generator):
+def test_scaler_keeps_the_contract(stage: type[Scaler], build, keeps_contract, random_bsm, generator):
     spectrum = torch.randn(3, 4, 512, generator=generator) * 10.0 ** -torch.randint(
         0, 6, (3, 4, 512), generator=generator
     )
     bsm = random_bsm(3, 4)
-    keeps_contract(stage(), (spectrum, bsm), ((4, 52), (4, 512)))
-    result = stage()(spectrum, bsm)
+    keeps_contract(build(stage), (spectrum, bsm), ((4, 52), (4, 512)))
+    result = build(stage)(spectrum, bsm)
     assert torch.equal(result.idsf, result.idsf.round())
     assert result.idsf.min() >= 0
     assert result.idsf.max() <= 63
     assert result.scaled.abs().max() < 1
-    assert torch.equal(stage().scale(spectrum, result.idsf, bsm), result.scaled)
+    assert torch.equal(build(stage).scale(spectrum, result.idsf, bsm), result.scaled)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_scaler_equals_golden(stage: type[Scaler], golden):
-    result = stage()(golden.mdct, golden.bsm)
+def test_scaler_equals_golden(golden):
+    result = ReferenceScaler()(golden.mdct, golden.bsm)
     assert torch.equal(result.idsf, golden.idsf)
     assert torch.equal(result.scaled, golden.scaled)
+
+
+def test_neural_scaler_with_the_formats_scale_factors_equals_golden(golden):
+    result = taught()(golden.mdct, golden.bsm)
+    assert torch.equal(result.idsf, golden.idsf)
+    torch.testing.assert_close(result.scaled, golden.scaled, rtol=LEVELS_TOLERANCE, atol=0)
+
+
+def test_neural_scaler_with_the_formats_scale_factors_is_the_reference_in_slope_too(in_float64, spectra):
+    spectrum, bsm = spectra
+    found, slopes = [], []
+    for stage in (ReferenceScaler(), taught()):
+        x = spectrum.clone().requires_grad_()
+        result = stage(x, bsm)
+        found.append(result)
+        slopes.append(torch.autograd.grad(result.idsf.sum() + result.scaled.square().sum(), x)[0])
+    assert torch.equal(found[1].idsf, found[0].idsf)
+    torch.testing.assert_close(found[1].scaled, found[0].scaled, rtol=1e-12, atol=0)
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_the_table_indices_are_whole_and_nothing_reaches_1(seed: int, build, spectra):
+    spectrum, bsm = (x.float() for x in spectra)
+    stage = build(NeuralScaler, seed)
+    for x in (spectrum, spectrum.clone().requires_grad_()):
+        result = stage(x, bsm)
+        assert torch.equal(result.idsf, result.idsf.round().clamp(0, 63))
+        assert result.scaled.abs().max() < 1
+        assert torch.isfinite(result.scaled).all()
+        for idsf in (result.idsf.detach() - 5, result.idsf.detach() + 5):
+            assert stage.scale(x, idsf.clamp(0, 63), bsm).abs().max() < 1
+
+
+def test_index_is_the_number_of_scale_factors_below_the_largest_magnitude(build, spectra):
+    spectrum, bsm = (x.float() for x in spectra)
+    stage = build(NeuralScaler)
+    largest = BfuLayout().maximum(spectrum, bsm)
+    below = (stage.levels.detach().exp2() < largest[..., None]).sum(-1).clamp_max(63)
+    assert torch.equal(stage(spectrum, bsm).idsf, below.float())
+
+
+def test_every_scale_factor_gets_its_slope(in_float64, gets_slopes, slopes_are_differences, spectra):
+    spectrum, bsm = spectra
+    spectrum.requires_grad_()
+    stage = taught()
+    idsf = stage(spectrum, bsm).idsf.detach()
+    assert len(idsf.unique()) == 64
+    gets_slopes(stage, stage(spectrum, bsm).scaled, (spectrum,))
+    assert stage.levels.grad.all()
+    # With indices fixed and nothing at the limit: the slope of the quotient.
+    quiet = 0.9 * spectrum.detach().clamp(-1, 1)
+    slopes_are_differences([stage.levels], lambda: stage.scale(quiet, idsf, bsm).square().sum(), step=1e-7)
+
+
+def test_a_table_of_random_order_gets_slopes_as_well(in_float64, build, gets_slopes, spectra):
+    stage = build(NeuralScaler)
+    gets_slopes(stage, stage(*spectra).scaled)
 
 
 def test_scale_factor_is_the_smallest_that_is_not_below_the_largest_magnitude(generator, random_bsm):
@@ -85,9 +162,10 @@ def test_slope_along_the_index_is_that_of_the_scale_factor_formula(in_float64, g
     assert slope[0, 0].item() == pytest.approx(-math.log(2) / 3 * scaled[0, 3].item(), rel=1e-9)
 
 
-def test_slopes_are_finite_on_silence_and_overload():
+@pytest.mark.parametrize("stage", STAGES)
+def test_slopes_are_finite_on_silence_and_overload(stage: type[Scaler], build):
     for level in (0.0, 1.0, 4.0):
         spectrum = torch.full((1, 512), level, requires_grad=True)
-        result = ReferenceScaler()(spectrum, torch.zeros(1, 3))
+        result = build(stage)(spectrum, torch.zeros(1, 3))
         (result.idsf.sum() + result.scaled.sum()).backward()
         assert torch.isfinite(spectrum.grad).all()

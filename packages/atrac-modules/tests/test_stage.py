@@ -5,16 +5,50 @@ import torch
 from torch import nn
 
 import atrac_modules
-from atrac_modules import FrameBatch, ReferenceDequantizer, ReferenceQmf, ReferenceScaler, ShapeError, Stage
+from atrac_modules import (
+    FrameBatch,
+    NeuralAllocator,
+    NeuralDequantizer,
+    NeuralImdct,
+    NeuralIqmf,
+    NeuralMdct,
+    NeuralQmf,
+    NeuralTransient,
+    ReferenceDequantizer,
+    ReferenceQmf,
+    ReferenceScaler,
+    ShapeError,
+    Stage,
+)
 
 CLASSES = [c for c in vars(atrac_modules).values() if isinstance(c, type) and issubclass(c, Stage)]
 STAGES = [c for c in CLASSES if c.__name__.startswith(("Reference", "BitExact"))]
+LEARNED = [c for c in CLASSES if c.__name__.startswith("Neural")]
 ROLES = [c for c in CLASSES if Stage in c.__bases__]
+INPUTS = {
+    "Qmf": [(512,)],
+    "Transient": [(2, 512)],
+    "Mdct": [(2, 512), (2, 3)],
+    "Scaler": [(2, 512), (2, 3)],
+    "Allocator": [(2, 512), (2, 52), (2, 3)],
+    "Quantizer": [(2, 512), (2, 52), (2, 3)],
+    "Dequantizer": [(2, 512), (2, 52), (2, 52), (2, 3)],
+    "Imdct": [(2, 512), (2, 3)],
+    "Iqmf": [(2, 512)],
+    "Loudness": [(1, 2, 2, 512), (1, 2, 2, 3)],
+}
+"""Shapes of what each role takes, two frames or one."""
 
 
 def test_there_are_nine_roles_and_the_loudness():
     assert len(ROLES) == 10
     assert len(STAGES) == 10 + 7
+    assert {c.__name__ for c in LEARNED} == {"Neural" + role for role in set(INPUTS) - {"Loudness"}}
+
+
+def vars_of(result) -> list[torch.Tensor]:
+    """Return the tensors of a stage's result."""
+    return [result] if isinstance(result, torch.Tensor) else list(vars(result).values())
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -23,7 +57,7 @@ def test_roles_are_abstract(role: type[Stage]):
         role()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", STAGES + LEARNED)
 def test_stages_are_final_and_belong_to_one_role(stage: type[Stage]):
     assert getattr(stage, "__final__", False)
     assert [base for base in stage.__bases__ if base in ROLES] == list(stage.__bases__)
@@ -35,6 +69,59 @@ def test_tables_move_with_the_module_and_are_not_saved(stage: type[Stage]):
     assert not module.state_dict()
     moved = module.to("meta")
     assert all(b.device.type == "meta" for b in moved.buffers())
+
+
+@pytest.mark.parametrize("stage", LEARNED)
+def test_a_learned_stage_saves_its_weights_alone_and_comes_back_from_them(stage: type[Stage], build):
+    module = build(stage)
+    weights = module.state_dict()
+    assert set(weights) == {name for name, _ in module.named_parameters()}
+    assert all(weight.requires_grad for weight in module.parameters())
+    again = build(stage, 7, **module.settings)
+    assert any(not torch.equal(again.state_dict()[name], weights[name]) for name in weights), "another seed"
+    again.load_state_dict(weights)
+    inputs = [torch.ones(shape) for shape in INPUTS[stage.__name__.removeprefix("Neural")]]
+    for got, want in zip(vars_of(again(*inputs)), vars_of(module(*inputs)), strict=True):
+        assert torch.equal(got, want)
+    assert all(x.device.type == "meta" for x in [*module.to("meta").buffers(), *module.parameters()])
+
+
+@pytest.mark.parametrize("stage", LEARNED)
+def test_random_weights_come_from_torchs_generator(stage: type[Stage], build):
+    first, again = (build(stage, 3).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_settings_of_a_learned_stage_rebuild_it(build):
+    for module in (build(NeuralDequantizer, hidden=8, neighbours=3), build(NeuralTransient, taps=9)):
+        type(module)(**module.settings).load_state_dict(module.state_dict())
+
+
+def test_as_many_numbers_are_learned_as_the_docstrings_say():
+    for stage, unit in (
+        (NeuralQmf, "taps"),
+        (NeuralIqmf, "taps"),
+        (NeuralMdct, "weights"),
+        (NeuralImdct, "weights"),
+        (NeuralAllocator, "numbers"),
+    ):
+        count = sum(weight.numel() for weight in stage().parameters())
+        assert f"{count:,} {unit}" in " ".join((stage.__doc__ or "").split())
+    assert sum(weight.numel() for weight in NeuralTransient().parameters()) == 3 * 24
+
+
+@pytest.mark.parametrize(
+    "stage", [*(c for c in STAGES + LEARNED if not c.__name__.startswith("BitExact")), "corrected"]
+)
+@pytest.mark.parametrize(("own", "given"), [("float32", "float64"), ("float64", "float32")])
+def test_results_have_the_precision_of_the_inputs_not_of_the_weights(stage, own: str, given: str, build):
+    if stage == "corrected":
+        module, role = build(NeuralDequantizer, hidden=8), "Dequantizer"
+    else:
+        module, role = build(stage), stage.__name__.removeprefix("Reference").removeprefix("Neural")
+    dtype = getattr(torch, given)
+    results = vars_of(module.to(getattr(torch, own))(*(torch.ones(s, dtype=dtype) for s in INPUTS[role])))
+    assert all(result.dtype == dtype for result in results)
 
 
 def test_half_precision_is_widened_before_anything_is_lost(generator):

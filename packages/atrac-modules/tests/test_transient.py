@@ -1,12 +1,32 @@
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 
-from atrac_modules import BitExactTransient, ReferenceTransient, Transient
-from atrac_modules.transient import BLOCK, FALL, RISE, _excess
+from atrac_modules import BitExactTransient, NeuralTransient, ReferenceTransient, Transient
+from atrac_modules.transient import BLOCK, FALL, RISE, _excess, high_pass_matrix
 
-STAGES = [ReferenceTransient, BitExactTransient]
+
+def taught() -> NeuralTransient:
+    """Return the learned stage with the reference codec's filter and thresholds."""
+    stage = NeuralTransient(taps=21)
+    taps = torch.from_numpy(high_pass_matrix())[:21, 0]
+    # In mid and high every other sample is turned round before the filter: as well every other tap.
+    turned = taps * (-1.0) ** torch.arange(21)
+    # Levels here are 10 log10(power) with thresholds in 10 dB, there 19 log10(rms) = 9.5 log10(power).
+    with torch.no_grad():
+        stage.filters.copy_(torch.stack([taps, turned, turned]))
+        stage.rise.fill_(RISE / 9.5)
+        stage.fall.fill_(FALL / 9.5)
+    return stage
+
+
+STAGES = [ReferenceTransient, BitExactTransient, NeuralTransient]
+DETECTORS = [ReferenceTransient, BitExactTransient, taught]
+"""Those that decide as the reference codec does."""
 
 
 @pytest.fixture
@@ -17,26 +37,26 @@ def bands(generator) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_transient_keeps_the_contract(stage: type[Transient], keeps_contract, bands):
-    keeps_contract(stage(), (bands,), ((8, 3),))
-    bsm = stage()(bands)
+def test_transient_keeps_the_contract(stage: type[Transient], build, keeps_contract, bands):
+    keeps_contract(build(stage), (bands,), ((8, 3),))
+    bsm = build(stage)(bands)
     assert set(bsm[..., :2].unique().tolist()) == {0, 2}
     assert set(bsm[..., 2].unique().tolist()) == {0, 3}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_transient_equals_golden(stage: type[Transient], golden):
+@pytest.mark.parametrize("stage", DETECTORS)
+def test_transient_equals_golden(stage, golden):
     assert torch.equal(stage()(golden.qmf), golden.bsm)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_silence_is_short_in_the_first_frame_and_long_after(stage: type[Transient]):
+@pytest.mark.parametrize("stage", DETECTORS)
+def test_silence_is_short_in_the_first_frame_and_long_after(stage):
     assert stage()(torch.zeros(3, 512)).tolist() == [[2, 2, 3], [0, 0, 0], [0, 0, 0]]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", DETECTORS)
 @pytest.mark.parametrize(("band", "first"), [(0, 0), (1, 128), (2, 256)])
-def test_an_attack_is_found_in_its_band_and_frame(stage: type[Transient], band: int, first: int, generator):
+def test_an_attack_is_found_in_its_band_and_frame(stage, band: int, first: int, generator):
     bands = 1e-3 * torch.randn(6, 512, generator=generator)
     bands[3, first + 64 : first + (256 if band == 2 else 128)] *= 1000
     found = stage()(bands)
@@ -64,8 +84,6 @@ def test_slope_is_that_of_the_stated_logistic_curve(in_float64, generator):
     (slope,) = torch.autograd.grad(bsm[1, 0], bands)
 
     def curve(x: torch.Tensor) -> torch.Tensor:
-        from atrac_modules.transient import high_pass_matrix
-
         low = torch.nn.functional.pad(x[:, :128].flatten(), (20, 0)).unfold(-1, 36, 16)
         level = 9.5 * (low @ torch.from_numpy(high_pass_matrix())).square().mean(-1).log10()
         change = level[8:16] - level[7:15]
@@ -83,3 +101,66 @@ def test_slope_is_finite_on_silence():
     bands = torch.zeros(2, 4, 512, requires_grad=True)
     ReferenceTransient()(bands).sum().backward()
     assert torch.isfinite(bands.grad).all()
+
+
+def test_neural_transient_with_the_reference_filter_decides_as_the_reference(generator):
+    bands = torch.randn(4, 50, 512, generator=generator) * 10.0 ** -torch.randint(0, 4, (4, 50, 1), generator=generator)
+    bands[2, 10:20] = 0
+    bsm = ReferenceTransient()(bands)
+    assert 0.1 < (bsm > 0).float().mean() < 0.9
+    assert torch.equal(taught()(bands), bsm)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_the_weights_a_block_is_long_or_short(seed: int, build, bands):
+    stage = build(NeuralTransient, seed, taps=5 + 4 * seed)
+    for x in (bands, 1e-15 * bands, torch.zeros_like(bands), bands.clone().requires_grad_()):
+        bsm = stage(x)
+        assert set(bsm[..., :2].unique().tolist()) <= {0, 2}
+        assert set(bsm[..., 2].unique().tolist()) <= {0, 3}
+
+
+def test_excess_matches_a_loop_over_filter_power_and_change(in_float64, build, generator):
+    stage = build(NeuralTransient, taps=6)
+    bands = torch.randn(3, 512, generator=generator, dtype=torch.float64)
+    bands[1] *= 100
+    excess = stage.excess(bands)
+    for band, (start, stop) in enumerate([(0, 128), (128, 256), (256, 512)]):
+        samples = [0.0] * 5 + bands[:, start:stop].flatten().tolist()
+        taps = stage.filters[band].tolist()
+        filtered = [sum(w * x for w, x in zip(taps, samples[i : i + 6])) for i in range(3 * (stop - start))]
+        powers = [sum(y * y for y in filtered[i : i + 16]) / 16 for i in range(0, len(filtered), 16)]
+        levels = [0.0, *(10 * math.log10(power) for power in powers)]
+        rise, fall = 10 * stage.rise[band].item(), 10 * stage.fall[band].item()
+        beyond = [max(b - a - rise, a - b - fall) for a, b in pairwise(levels)]
+        assert excess[band].shape == (3, (stop - start) // 16)
+        assert excess[band].flatten().tolist() == pytest.approx(beyond, abs=1e-9)
+
+
+def test_every_weight_of_the_detector_gets_the_slope_of_its_logistic_curve(
+    in_float64, build, gets_slopes, slopes_are_differences, generator
+):
+    loud = 10.0 ** (torch.randint(0, 2, (40, 1), generator=generator) / 2)
+    bands = (torch.randn(40, 512, generator=generator, dtype=torch.float64) * loud).requires_grad_()
+    stage, weight = build(NeuralTransient), torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    gets_slopes(stage, stage(bands), (bands,))
+    assert all(w.grad.all() for w in stage.parameters())
+
+    slopes = torch.autograd.grad((weight * stage(bands)).sum(), list(stage.parameters()))
+
+    def curve() -> torch.Tensor:
+        largest = torch.stack([excess.amax(-1) for excess in stage.excess(bands)], -1)
+        soft = torch.sigmoid(largest * stage.steepness.exp())
+        return (weight * torch.tensor([2.0, 2.0, 3.0]) * soft).sum()
+
+    for got, want in zip(slopes, torch.autograd.grad(curve(), list(stage.parameters())), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+    slopes_are_differences(list(stage.parameters()), curve)
+
+
+def test_slopes_of_the_detector_are_finite_on_silence(build):
+    bands = torch.zeros(2, 4, 512, requires_grad=True)
+    stage = build(NeuralTransient)
+    stage(bands).sum().backward()
+    assert torch.isfinite(bands.grad).all()
+    assert all(torch.isfinite(w.grad).all() for w in stage.parameters())

@@ -129,7 +129,7 @@ class NeuralAllocator(Allocator):
     never comes.
 
     The BFU layout, the word lengths, the budget with the bisection that fills it, and the stepping down of the number
-    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 315 numbers.
+    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers.
 
     Example:
         >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
@@ -145,6 +145,9 @@ class NeuralAllocator(Allocator):
         self.tables = nn.Parameter(torch.randn(2, 2, t.N_BFU_MAX))
         """By rule, long or short, BFU."""
         self.gate = nn.Linear(2, 1)
+        with torch.no_grad():  # between its ends, beyond which a gate learns no more
+            self.gate.weight.mul_(0.1)
+            self.gate.bias.fill_(0.5)
         self.threshold = nn.Parameter(-10 + torch.randn(t.N_BFU_MAX))
         """log2 of the energy of a just audible BFU at the loudness of the start."""
         self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
@@ -164,7 +167,7 @@ class NeuralAllocator(Allocator):
         """Return the share of the first rule. Shape: idsf [*, 52] -> [*, 1]."""
         deviation = idsf.var(-1, unbiased=False, keepdim=True).clamp_min(1e-6).sqrt()
         features = torch.cat([idsf.mean(-1, keepdim=True), deviation], -1) / 10
-        return self.gate(features).clamp(0, 1)
+        return self.gate(features.to(self.gate.weight.dtype)).clamp(0, 1).to(idsf.dtype)
 
     def wanted(self, idsf: Tensor, short: Tensor) -> Tensor:
         """Return the importance of each BFU. Shape: idsf, short [*, 52] -> [*, 52]. Units: bits per value."""

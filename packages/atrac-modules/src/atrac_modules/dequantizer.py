@@ -145,9 +145,9 @@ class _Correction(nn.Module):
         bfu = layout.expand(torch.arange(N_BFU_MAX, device=idwl.device).expand(idwl.shape), bsm)
         short = layout.expand(layout.bsm_of_bfu(bsm.detach()), bsm) > 0
         about = self.by_word_length[index] + self.by_bfu[short.long(), bfu]
-        weighed = self.first(seen)
+        weighed = self.first(seen.to(self.first.weight.dtype))
         odd = self._hidden(about + weighed) - self._hidden(about - weighed)
-        return 0.5 * torch.tanh(self.third(odd).squeeze(-1))
+        return 0.5 * torch.tanh(self.third(odd).squeeze(-1)).to(quantized.dtype)
 
     def _hidden(self, x: Tensor) -> Tensor:
         return torch.relu(self.second(torch.relu(x)))

@@ -9,11 +9,11 @@ of it. Source: [AES-3456]; order of operations: [atracdenc] qmf.h, atrac1_qmf.h.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -23,7 +23,11 @@ from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
 
 HALF_HISTORY: Final = QMF_HISTORY // 2
-"""Past samples of each half band that an output pair depends on."""
+"""Past samples of each half band that an output pair depends on, in each level."""
+LOW_TAPS: Final = 1 + HALF_HISTORY + (HALF_HISTORY + 1) // 2
+"""Samples of low and of mid that one sample is made of, through both levels."""
+HIGH_TAPS: Final = 1 + HALF_HISTORY + HIGH_DELAY
+"""Samples of high that one sample is made of, those it waits for counted."""
 
 
 class Iqmf(Stage):
@@ -46,7 +50,7 @@ class Iqmf(Stage):
 
 @final
 class ReferenceIqmf(Iqmf):
-    """Each level as one matrix, applied to overlapping windows of the half bands.
+    """Both levels and the delay as one matrix, applied to overlapping windows of the bands.
 
     Differs: sums in another order than the reference codec.
 
@@ -59,16 +63,37 @@ class ReferenceIqmf(Iqmf):
 
     def __init__(self) -> None:
         super().__init__()
-        odd, even = QMF_TAPS[1::2], QMF_TAPS[::2]
-        taps = np.stack([odd, -odd, even, even]).reshape(2, 2, -1)
-        self.add_table("matrix", synthesis_matrix(torch.from_numpy(taps)))
+        self.add_table("matrix", synthesis_matrix(*map(torch.from_numpy, synthesis_taps())))
 
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        matrix = self.matrix.to(bands.dtype)
-        return join_bands(bands, lambda lower, upper: _join(lower, upper, matrix))
+        return join_bands(bands, self.matrix.to(bands.dtype))
+
+
+@final
+class NeuralIqmf(Iqmf):
+    """Filters with free taps from each band to each of the samples that it is made four times, or twice, as many of.
+
+    The rates of the bands and the lengths of the filters are built in; the 414 taps are learned.
+
+    Example:
+        >>> NeuralIqmf()(torch.zeros(2, 3, 512)).shape
+        torch.Size([2, 1536])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        self.low_mid = nn.Parameter(torch.randn(2, 4, LOW_TAPS) / LOW_TAPS**0.5)
+        self.high = nn.Parameter(torch.randn(2, HIGH_TAPS) / HIGH_TAPS**0.5)
+
+    @full_precision
+    def forward(self, bands: Tensor) -> Tensor:
+        """Join `bands` to PCM."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        return join_bands(bands, synthesis_matrix(self.low_mid.to(bands.dtype), self.high.to(bands.dtype)))
 
 
 @final
@@ -88,7 +113,8 @@ class BitExactIqmf(Iqmf):
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        return join_bands(bands.float(), self._join)
+        low, mid, high = (bands[..., band].float().flatten(-2) for band in BANDS)
+        return self._join(self._join(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
 
     def _join(self, lower: Tensor, upper: Tensor) -> Tensor:
         even = pad(lower + upper, (HALF_HISTORY, 0))
@@ -102,68 +128,39 @@ class BitExactIqmf(Iqmf):
         return torch.stack([first, second], -1).flatten(-2)
 
 
-@final
-class NeuralIqmf(Iqmf):
-    """Each level as filters with free taps: two from either half band, for even and odd samples.
-
-    That there are two levels of 2 x 24 taps each way, and how long the high band waits, is built in; the 192 taps are
-    learned.
-
-    Example:
-        >>> NeuralIqmf()(torch.zeros(2, 3, 512)).shape
-        torch.Size([2, 1536])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings: dict[str, Any] = {}
-        taps = len(QMF_TAPS)
-        self.first = nn.Parameter(torch.randn(2, 2, taps // 2) / taps**0.5)
-        self.second = nn.Parameter(torch.randn(2, 2, taps // 2) / taps**0.5)
-
-    @full_precision
-    def forward(self, bands: Tensor) -> Tensor:
-        """Join `bands` to PCM."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
-        first, second = (synthesis_matrix(taps.to(bands.dtype)) for taps in (self.first, self.second))
-        return join_bands(
-            bands, lambda lower, upper: _join(lower, upper, first), lambda lower, upper: _join(lower, upper, second)
-        )
-
-
-_Join: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
-
-def join_bands(bands: Tensor, first: _Join, second: _Join | None = None) -> Tensor:
-    """Delay the high band and run both levels.
-
-    Args:
-        first, second: a level each, two half bands [*, T / 2] -> [*, T]: the first at 22 kHz, as it comes first in the
-            analysis, the second at 11 kHz; the second is as the first if None.
-
-    Shape: bands [*, F, 512] -> pcm [*, T]
-    """
-    low, mid, high = (bands[..., band].flatten(-2) for band in BANDS)
-    return first((second or first)(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
-
-
-def _join(lower: Tensor, upper: Tensor, matrix: Tensor) -> Tensor:
-    """Run one level: two half bands [*, T / 2] -> [*, T]."""
-    step = HOP // 2
-    windows = [pad(x, (HALF_HISTORY, 0)).unfold(-1, HALF_HISTORY + step, step) for x in (lower, upper)]
+def join_bands(bands: Tensor, matrix: Tensor) -> Tensor:
+    """Apply the matrix of `synthesis_matrix` to overlapping windows. Shape: bands [*, F, 512] -> pcm [*, T]."""
+    windows = []
+    for own, taps, step in zip(BANDS, (LOW_TAPS, LOW_TAPS, HIGH_TAPS), (HOP // 4, HOP // 4, HOP // 2), strict=True):
+        windows.append(pad(bands[..., own].flatten(-2), (taps - 1, 0)).unfold(-1, taps - 1 + step, step))
     return (torch.cat(windows, -1) @ matrix).flatten(-2)
 
 
-def synthesis_matrix(taps: Tensor) -> Tensor:
-    """Return one level as a matrix from 23 past and 16 new samples of each half band to 32 joined ones.
-
-    With taps w as the reference codec has them and y = lower + upper, lower - upper, alternating, even samples 2 m are
-    sum_i w[2 i + 1] y[2 (m + i) - 45], odd ones sum_i w[2 i] y[2 (m + i) - 46].
+def synthesis_matrix(low_mid: Tensor, high: Tensor) -> Tensor:
+    """Return the filters as one matrix from past and 32, 32 and 64 new samples of the bands to 128 joined ones.
 
     Args:
-        taps: filters from lower and upper half band for even samples, then for odd ones, oldest sample first.
+        low_mid: taps from low and mid to each of four samples, oldest sample first.
+        high: taps from high to each of two samples, oldest sample first.
 
-    Shape: [2, 2, 24] -> [78, 32]; rows lower 39, upper 39
+    Shape: low_mid [2, 4, 36], high [2, 63] -> [67 + 67 + 126, 128]
     """
-    even, odd = sliding_matrix(taps, HOP // 2).flatten(1, 2)
-    return torch.stack([even, odd], -1).flatten(1)
+    parts = [(low_mid[0], HOP // 4), (low_mid[1], HOP // 4), (high, HOP // 2)]
+    return torch.cat([sliding_matrix(taps, steps).permute(1, 2, 0).flatten(1) for taps, steps in parts])
+
+
+def synthesis_taps() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the taps from low and mid to four samples [2, 4, 36], and from high to two [2, 63], oldest sample first.
+
+    With the taps w of one level and y = lower + upper, lower - upper, alternating: even samples 2 m are
+    sum_i w[2 i + 1] y[2 (m + i) - 45], odd ones sum_i w[2 i] y[2 (m + i) - 46].
+    """
+    even, odd = QMF_TAPS[1::2], QMF_TAPS[::2]
+    level = np.array([[even, odd], [-even, odd]])  # half band, sample, tap
+    low_mid = np.zeros((2, 4, LOW_TAPS))
+    for sample in range(4):
+        for i, outer in enumerate(level[0, sample % 2]):
+            # The sample of the lower half band, counted from twice the first of the taps on.
+            m, inner = divmod(sample // 2 + i + 1, 2)
+            low_mid[:, sample, m : m + len(even)] += outer * level[:, inner]
+    return low_mid, np.pad(level[1], ((0, 0), (0, HIGH_DELAY)))

@@ -10,11 +10,11 @@ operations: [atracdenc] qmf.h, atrac1_qmf.h.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -32,11 +32,15 @@ QMF_TAPS: Final = 2 * np.array(_HALF_TAPS + _HALF_TAPS[::-1])
 """Low-pass of the quadrature mirror filter [48]; their sum is 1.99989."""
 QMF_HISTORY: Final = len(QMF_TAPS) - 2
 """Input samples before the present two that an output pair depends on, in each level."""
-HOP: Final = 32
-"""Samples that one product makes half bands of, or joins."""
 HIGH_DELAY: Final = 39
 """Samples that the high band is delayed by, at half the sampling rate: here and in the inverse together what the second
 level takes both ways (46) and the MDCT's overlap takes more in low and mid than in high (32)."""
+LOW_TAPS: Final = 3 * len(QMF_TAPS) - 2
+"""Samples that one of low and mid is made of, through both levels."""
+HIGH_TAPS: Final = len(QMF_TAPS) + 2 * HIGH_DELAY
+"""Samples that one of the high band is made of, those it waits for counted."""
+HOP: Final = 128
+"""Samples that one product splits."""
 
 
 class Qmf(Stage):
@@ -57,7 +61,7 @@ class Qmf(Stage):
 
 @final
 class ReferenceQmf(Qmf):
-    """Each level as one matrix, applied to overlapping windows of the signal.
+    """Both levels and the delay as one matrix, applied to overlapping windows of the signal.
 
     Differs: sums in another order than the reference codec, within 4e-6 of it at full scale.
 
@@ -70,16 +74,37 @@ class ReferenceQmf(Qmf):
 
     def __init__(self) -> None:
         super().__init__()
-        alternating = (-1.0) ** np.arange(len(QMF_TAPS))
-        taps = np.stack([QMF_TAPS, alternating * QMF_TAPS])[:, ::-1]
-        self.add_table("matrix", analysis_matrix(torch.from_numpy(taps.copy())))
+        self.add_table("matrix", analysis_matrix(*map(torch.from_numpy, analysis_taps())))
 
     @full_precision
     def forward(self, pcm: Tensor) -> Tensor:
         """Split `pcm` into bands."""
         check_pcm(pcm)
-        matrix = self.matrix.to(pcm.dtype)
-        return split_bands(pcm, lambda x: _split(x, matrix))
+        return split_bands(pcm, self.matrix.to(pcm.dtype))
+
+
+@final
+class NeuralQmf(Qmf):
+    """A filter with free taps for each band, as long as the two levels and the delay reach.
+
+    The rates of the bands and the lengths of the filters are built in; the 410 taps are learned.
+
+    Example:
+        >>> NeuralQmf()(torch.zeros(2, 1024)).shape
+        torch.Size([2, 2, 512])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+        self.low_mid = nn.Parameter(torch.randn(2, LOW_TAPS) / LOW_TAPS**0.5)
+        self.high = nn.Parameter(torch.randn(HIGH_TAPS) / HIGH_TAPS**0.5)
+
+    @full_precision
+    def forward(self, pcm: Tensor) -> Tensor:
+        """Split `pcm` into bands."""
+        check_pcm(pcm)
+        return split_bands(pcm, analysis_matrix(self.low_mid.to(pcm.dtype), self.high.to(pcm.dtype)))
 
 
 @final
@@ -99,7 +124,10 @@ class BitExactQmf(Qmf):
     def forward(self, pcm: Tensor) -> Tensor:
         """Split `pcm` into bands."""
         check_pcm(pcm)
-        return split_bands(pcm.float(), self._split)
+        lower, upper = self._split(pcm.float())
+        high = pad(upper, (HIGH_DELAY, 0))[..., : upper.shape[-1]]
+        frames = pcm.shape[-1] // FRAME_SAMPLES
+        return torch.cat([band.unflatten(-1, (frames, -1)) for band in (*self._split(lower), high)], -1)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run one level: [*, T] -> lower and upper half band [*, T / 2]."""
@@ -115,65 +143,38 @@ class BitExactQmf(Qmf):
         return first + second, first - second
 
 
-@final
-class NeuralQmf(Qmf):
-    """Each level as two filters with free taps, one for either half band.
-
-    That there are two levels of 48 taps, and how long the high band waits, is built in; the 192 taps are learned.
-
-    Example:
-        >>> NeuralQmf()(torch.zeros(2, 1024)).shape
-        torch.Size([2, 2, 512])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings: dict[str, Any] = {}
-        taps = len(QMF_TAPS)
-        self.first = nn.Parameter(torch.randn(2, taps) / taps**0.5)
-        self.second = nn.Parameter(torch.randn(2, taps) / taps**0.5)
-
-    @full_precision
-    def forward(self, pcm: Tensor) -> Tensor:
-        """Split `pcm` into bands."""
-        check_pcm(pcm)
-        first, second = (analysis_matrix(taps.to(pcm.dtype)) for taps in (self.first, self.second))
-        return split_bands(pcm, lambda x: _split(x, first), lambda x: _split(x, second))
+def split_bands(pcm: Tensor, matrix: Tensor) -> Tensor:
+    """Apply the matrix of `analysis_matrix` to overlapping windows. Shape: pcm [*, T] -> bands [*, F, 512]."""
+    windows = pad(pcm, (len(matrix) - HOP, 0)).unfold(-1, len(matrix), HOP)
+    pieces = (windows @ matrix).unflatten(-2, (-1, FRAME_SAMPLES // HOP))
+    bands = pieces.split([HOP // 4, HOP // 4, HOP // 2], -1)
+    return torch.cat([band.flatten(-2) for band in bands], -1)
 
 
-_Split: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def split_bands(pcm: Tensor, first: _Split, second: _Split | None = None) -> Tensor:
-    """Run both levels and delay the high band.
+def analysis_matrix(low_mid: Tensor, high: Tensor) -> Tensor:
+    """Return the filters of the bands as one matrix from 138 past and 128 new samples to low 32, mid 32, high 64.
 
     Args:
-        first, second: a level each, [*, T] -> lower and upper [*, T / 2]; the second is as the first if None.
+        low_mid: taps of low and mid, oldest sample first, to be applied at every fourth sample.
+        high: taps of high, oldest sample first, to be applied at every second sample.
 
-    Shape: pcm [*, T] -> bands [*, F, 512]
+    Shape: low_mid [2, 142], high [126] -> [266, 128]
     """
-    lower, upper = first(pcm)
-    high = pad(upper, (HIGH_DELAY, 0))[..., : upper.shape[-1]]
-    frames = pcm.shape[-1] // FRAME_SAMPLES
-    return torch.cat([band.unflatten(-1, (frames, -1)) for band in (*(second or first)(lower), high)], -1)
+    low, mid = sliding_matrix(low_mid, HOP // 4, stride=4)
+    above = sliding_matrix(high, HOP // 2, stride=2)
+    return torch.cat([low, mid, pad(above, (0, 0, len(low) - len(above), 0))], -1)
 
 
-def _split(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Run one level: [*, T] -> lower and upper half band [*, T / 2]."""
-    windows = pad(x, (QMF_HISTORY, 0)).unfold(-1, QMF_HISTORY + HOP, HOP)
-    lower, upper = (windows @ matrix).chunk(2, -1)
-    return lower.flatten(-2), upper.flatten(-2)
+def analysis_taps() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the taps of low and mid [2, 142] and of high [126], oldest sample first.
 
-
-def analysis_matrix(taps: Tensor) -> Tensor:
-    """Return one level as a matrix from 46 past and 32 new samples to 16 of each half band.
-
-    With taps w as the reference codec has them, newest sample first, lower[m] = sum_k w[k] x[2 m + 1 - k] and
+    With the taps w of one level, of x: lower[m] = sum_k w[k] x[2 m + 1 - k] and
     upper[m] = sum_k (-1) ** k w[k] x[2 m + 1 - k].
-
-    Args:
-        taps: filters of lower and upper half band, oldest sample first.
-
-    Shape: [2, 48] -> [78, 32]; columns lower 16, upper 16
     """
-    return torch.cat(list(sliding_matrix(taps, HOP // 2, stride=2)), -1)
+    mirrored = (-1.0) ** np.arange(len(QMF_TAPS)) * QMF_TAPS
+    low_mid = []
+    for second in (QMF_TAPS, mirrored):
+        spread = np.zeros(2 * len(second) - 1)
+        spread[::2] = second
+        low_mid.append(np.convolve(QMF_TAPS, spread)[::-1])
+    return np.stack(low_mid), np.concatenate([np.zeros(2 * HIGH_DELAY), mirrored])[::-1].copy()

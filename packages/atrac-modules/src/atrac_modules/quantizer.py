@@ -130,7 +130,7 @@ class NeuralQuantizer(Quantizer):
         offset = _look_up(self.offset.to(scaled.dtype), index, bsm, self.layout)
         sign = scaled.detach().sign()
         moved = scaled * steps + offset * sign
-        return torch.where(moved * sign > 0, moved, 0.0)
+        return torch.where((moved * sign > 0) | (sign == 0), moved, 0.0)
 
 
 def _check_shapes(scaled: Tensor, idwl: Tensor, bsm: Tensor) -> None:

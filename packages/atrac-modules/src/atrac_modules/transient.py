@@ -129,23 +129,25 @@ class NeuralTransient(Transient):
         super().__init__()
         self.settings: dict[str, Any] = {"taps": taps}
         self.filters = nn.Parameter(torch.randn(N_BANDS, taps) / taps**0.5)
-        self.rise = nn.Parameter(10 + torch.randn(N_BANDS))
-        self.fall = nn.Parameter(10 + torch.randn(N_BANDS))
-        self.steepness = nn.Parameter(torch.zeros(N_BANDS))
+        self.rise = nn.Parameter(1 + 0.1 * torch.randn(N_BANDS))
+        self.fall = nn.Parameter(1 + 0.1 * torch.randn(N_BANDS))
+        """Thresholds in units of 10 dB."""
+        self.steepness = nn.Parameter(torch.full((N_BANDS,), -2.0))
+        """Natural logarithm of the slope's steepness, per dB."""
         self.add_table("modes", np.array(BSM_SHORT, np.float64))
 
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Decide the block size modes of `bands`."""
-        excess = self.excess(bands)
+        excess = torch.stack([beyond.amax(-1) for beyond in self.excess(bands)], -1)
         hard = (excess > 0).to(excess.dtype)
         soft = torch.sigmoid(excess * self.steepness.exp().to(excess.dtype))
         return hard_forward_soft_backward(hard, soft) * self.modes.to(excess.dtype)
 
-    def excess(self, bands: Tensor) -> Tensor:
-        """Return how far the largest change of each frame and band lies beyond its threshold.
+    def excess(self, bands: Tensor) -> list[Tensor]:
+        """Return how far each change of level lies beyond its threshold, for each band.
 
-        Shape: [*, F, 512] -> [*, F, 3]
+        Shape: [*, F, 512] -> [*, F, 8], [*, F, 8], [*, F, 16]
         Units: dB
         """
         check_shape("bands", bands, -1, FRAME_SAMPLES)
@@ -156,9 +158,8 @@ class NeuralTransient(Transient):
             samples = pad(bands[..., own].flatten(-2), (taps - 1, 0)).unfold(-1, taps - 1 + BLOCK, BLOCK)
             power = (samples @ matrices[index]).square().mean(-1)
             level = 10 * power.clamp_min(_SILENCE).log10()
-            beyond = _excess(level, bands.shape[-2], self.rise[index], self.fall[index])
-            excess.append(beyond.amax(-1))
-        return torch.stack(excess, -1)
+            excess.append(_excess(level, bands.shape[-2], 10 * self.rise[index], 10 * self.fall[index]))
+        return excess
 
 
 @final
