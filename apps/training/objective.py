@@ -49,6 +49,13 @@ class Objective(nn.Module, ABC):
     def scores(self, sums: Tensors) -> Scores:
         """Turn the sums of all that `measure` returned into what is reported."""
 
+    def calibrate(self, examples: Sequence[Tensors]) -> None:
+        """Settle what no gradient shows, once, after training.
+
+        Args:
+            examples: of runs spread over the train split, as evaluation makes them.
+        """
+
     def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
         """Draw prediction beside ground truth; return the pictures' paths."""
         return []

@@ -1,0 +1,191 @@
+"""Allocator: imitates the teacher's word lengths as an ordinal regression with two hidden levels per sound unit.
+
+Which level the teacher's bisection took off what all BFUs want is not in the data, nor how long its spare bits lasted.
+Both are hidden: training sums over them. A word length is then likely if its BFU's importance less the level lies
+between it and the next, or one less if the BFU's turn came while there were spare bits, or nothing if the BFU is
+likely inaudible. The widths of these decisions narrow while training goes on.
+
+Likelihood leaves two things open. What each rule adds to all BFUs alike is taken off again by the level; the bisection
+starts from fixed places, though, and the teacher stops it early, so two sums decide which of several allocations that
+fit is found. And a BFU whose turn comes nearly always looks like one that wants a bit more. No gradient shows either;
+`calibrate` tries them out and keeps what agrees with the teacher most often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from atrac_bitstream.tables import BFU_AMOUNTS, IDWL_MAX, N_BFU_MAX
+from atrac_modules import BfuLayout, NeuralAllocator, used_value_bits, value_bits
+from atrac_modules.allocator import NEVER
+from atrac_modules.water_filling import allocate
+from training.objective import Objective, Scores, Tensors
+
+LEVELS: Final = (torch.arange(-12.0, 22.0), torch.arange(-1.0, 1.01, 0.125), torch.linspace(-0.12, 0.12, 5))
+"""Where the level is sought: on the whole, around the best, and around the best of these."""
+SPARE: Final = torch.linspace(0, 1, 9)
+"""How far the turns come."""
+WIDTHS: Final = {"level": (1.0, 0.03), "audible": (6.0, 0.2), "turn": (0.3, 0.03)}
+"""Width of each decision at the start and the end of training: bits, log2 of energy, turns."""
+OUTLIERS: Final = 1e-3
+"""Share of word lengths that nothing here explains."""
+CALIBRATED: Final = 3000
+"""Sound units at most that calibration looks at."""
+
+
+class AllocatorObjective(Objective):
+    """spectrum, idsf, bsm, loudness -> n_bfu, idwl.
+
+    Args:
+        boosts: what a BFU's turn costs, so that none is thought to come that need not.
+        roughness: what a difference between the tables' neighbours costs, for the same purpose.
+        steps: training steps over which the decisions narrow.
+    """
+
+    fields = ("spectrum", "idsf", "bsm", "loudness", "n_bfu", "idwl")
+    frames: ClassVar[int] = 1
+    progress: Tensor
+
+    def __init__(self, model: dict[str, Any], boosts: float = 0.3, roughness: float = 0.005, steps: int = 4000) -> None:
+        super().__init__()
+        self.boosts, self.roughness, self.steps = boosts, roughness, steps
+        self.stage, self.layout = NeuralAllocator(**model), BfuLayout()
+        self.register_buffer("progress", torch.zeros(()))
+
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        spectrum = batch["spectrum"].flatten(0, -2)
+        example = {name: batch[name].flatten(0, 1).to(spectrum) for name in self.fields if name != "spectrum"}
+        example["short"] = self.layout.bsm_of_bfu(example["bsm"]) > 0
+        example["energy"] = self.layout.maximum(spectrum, example["bsm"]).square()
+        return example | {"spectrum": spectrum}
+
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        if self.training:
+            self.progress += 1 / self.steps
+        widths = {name: self._width(*ends) for name, ends in WIDTHS.items()}
+        with torch.no_grad():
+            best = torch.zeros_like(example["loudness"]).unsqueeze(-1)
+            for levels in LEVELS[:2]:
+                tried = best + levels.to(best)
+                likelihood = self._likelihood(example, tried, widths).amax(-1)
+                best = tried.gather(1, likelihood.argmax(-1, keepdim=True))
+        likelihood = self._likelihood(example, best + LEVELS[2].to(best), widths)
+        fit = -torch.logsumexp(likelihood.flatten(1), -1).mean() / N_BFU_MAX
+        boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.turn) / widths["turn"]).mean()
+        rough = self.stage.tables.diff(dim=-1).abs().sum(-1).mean()
+        return {"loss": fit + self.boosts * boosts + self.roughness * rough, "fit": fit}
+
+    def _width(self, first: float, last: float) -> float:
+        return first * (last / first) ** min(float(self.progress), 1.0)
+
+    def _likelihood(self, example: Tensors, levels: Tensor, widths: dict[str, float]) -> Tensor:
+        """Return the logarithm of how likely the teacher's word lengths are. Shape: levels [U, L] -> [U, L, S]."""
+        idwl = example["idwl"]
+        above = self.stage.wanted(example["idsf"], example["short"])[:, None] - levels[..., None]
+        audibility = self.stage.audibility(example["energy"], example["loudness"]) / widths["audible"]
+        audible = torch.sigmoid(audibility.where(~example["short"], math.inf))[:, None]
+
+        def at_least(index: Tensor) -> Tensor:
+            reached = torch.sigmoid((above - (index + 1)[:, None]) / widths["level"])
+            return torch.where((index > 0)[:, None], reached, 1.0)
+
+        def is_index(index: Tensor) -> Tensor:
+            more = torch.where((index < IDWL_MAX)[:, None], at_least(index + 1), 0.0)
+            of_audible = torch.where((index >= 0)[:, None], at_least(index) - more, 0.0)
+            return audible * of_audible + (1 - audible) * (index == 0)[:, None]
+
+        boosted = torch.sigmoid((SPARE.to(levels)[:, None] - self.stage.turn) / widths["turn"])
+        likely = is_index(idwl)[:, :, None] * (1 - boosted) + is_index(idwl - 1)[:, :, None] * boosted
+        likely = (1 - OUTLIERS) * likely + OUTLIERS / (IDWL_MAX + 1)
+        # BFUs that are not carried count as well: they would be, had they got bits.
+        return likely.log().sum(-1)
+
+    @torch.no_grad()
+    def calibrate(self, examples: Sequence[Tensors]) -> None:
+        """Find what each rule adds to all BFUs, and in which order turns come, by agreement on a sample of units."""
+        step = -(-sum(len(example["idsf"]) for example in examples) // CALIBRATED)
+        units = {name: torch.cat([example[name] for example in examples])[::step] for name in examples[0]}
+        audible = (self.stage.audibility(units["energy"], units["loudness"]) > 0) | units["short"]
+
+        def agreement(tables: Tensor, order: list[int], every: int = 1) -> float:
+            self.stage.tables.copy_(tables)
+            wanted = self.stage.wanted(units["idsf"][::every], units["short"][::every]).double()
+            _, idwl = allocate(wanted.where(audible[::every], -torch.inf), order)
+            same, counted = _agreement(idwl, units["idwl"][::every], 0)
+            return float(same.sum() / counted.sum())
+
+        tables, order = self.stage.tables.clone(), self.stage.boosted
+        for reach, pace, every in ((6.0, 0.25, 10), (0.25, 0.0625, 2)):
+            tables = max(_added(tables, reach, pace), key=lambda tried: agreement(tried, order, every))
+        for bfu in (*order, *range(N_BFU_MAX), *order):
+            moved = [(tables, order), *_moved(tables, order, bfu)]
+            tables, order = max(moved, key=lambda tried: agreement(tried[0], tried[1], 2))
+        tables = max(_added(tables, 0.0625, 0.02), key=lambda tried: agreement(tried, order))
+        self.stage.tables.copy_(tables)
+        self.stage.turn.fill_(2 * NEVER)
+        self.stage.turn[order] = torch.linspace(0, 1, len(order)).to(self.stage.turn)
+
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        answer = self.stage(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
+        sums = {}
+        for name, within in (("equal", 0), ("within one", 1)):
+            same, counted = _agreement(answer.idwl, example["idwl"], within)
+            sums[name], sums["word lengths"] = same.sum().double(), counted.sum().double()
+        sums["amount equal"] = (answer.n_bfu == example["n_bfu"]).sum().double()
+        over = used_value_bits(answer.idwl) > value_bits(answer.n_bfu)
+        sums["over budget"] = over.sum().double()
+        by_index = torch.nn.functional.one_hot(example["idwl"].long(), IDWL_MAX + 1)
+        sums["histogram"] = by_index.sum(0).double()
+        amounts = torch.tensor(BFU_AMOUNTS, device=over.device)
+        sums["amounts"] = (example["n_bfu"][:, None] == amounts).sum(0).double()
+        return sums
+
+    def scores(self, sums: Tensors) -> Scores:
+        histogram, units = sums["histogram"], sums["amounts"].sum()
+        index = torch.arange(IDWL_MAX + 1).to(histogram)
+        mean = ((histogram * index).sum(-1) / units).round()
+        counted = units - torch.where(mean == 0, histogram[:, 0], 0.0)
+        baseline = {}
+        for name, within in (("equal", 0), ("within one", 1)):
+            near = (index - mean[:, None]).abs() <= within
+            near &= (mean[:, None] > 0) | (index > 0)
+            baseline[name] = float(100 * (histogram * near).sum() / counted.sum())
+        return {
+            "word lengths equal (%)": float(100 * sums["equal"] / sums["word lengths"]),
+            "word lengths within one (%)": float(100 * sums["within one"] / sums["word lengths"]),
+            "BFU amount equal (%)": float(100 * sums["amount equal"] / units),
+            "units over budget": float(sums["over budget"]),
+            "baseline, mean word length per BFU: equal (%)": baseline["equal"],
+            "baseline, mean word length per BFU: within one (%)": baseline["within one"],
+            "baseline, most frequent amount: equal (%)": float(100 * sums["amounts"].max() / units),
+        }
+
+
+def _agreement(idwl: Tensor, teacher: Tensor, within: int) -> tuple[Tensor, Tensor]:
+    """Tell where word lengths agree, and where they count: where either has bits."""
+    counted = (idwl > 0) | (teacher > 0)
+    return ((idwl - teacher).abs() <= within) & counted, counted
+
+
+def _added(tables: Tensor, reach: float, pace: float) -> Iterator[Tensor]:
+    """Yield the tables with something added to each rule."""
+    offsets = torch.arange(-reach, reach + pace / 2, pace).to(tables)
+    for added in torch.cartesian_prod(offsets, offsets):
+        yield tables + added[:, None, None]
+
+
+def _moved(tables: Tensor, order: list[int], bfu: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield orders in which a BFU's turn never comes or comes at another place, also if it wants a bit less."""
+    less = tables.clone()
+    less[..., bfu] -= 1
+    others = [one for one in order if one != bfu]
+    yield tables, others
+    for place in range(len(others) + 1) if bfu in order else (0, len(others)):
+        moved = [*others[:place], bfu, *others[place:]]
+        yield tables, moved
+        yield less, moved

@@ -1,0 +1,89 @@
+"""Dequantizer: the value of each step; with a correction, what the coefficient was before it was quantized."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, LEVELS, N_BFU_MAX, WORD_LENGTHS
+from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
+from atrac_modules.water_filling import carries
+from training.objective import Objective, Scores, Tensors
+
+
+class DequantizerObjective(Objective):
+    """quantized, idsf, idwl, bsm -> spectrum.
+
+    Without a correction the answer is the teacher's: training draws all fields, so that every scale factor occurs with
+    every word length. With one (`hidden` above 0) the answer is the spectrum before quantization, as recordings have
+    it; errors count in steps, so that soft frames say as much as loud ones.
+    """
+
+    fields = ("spectrum", "bsm", "idsf", "idwl", "n_bfu", "quantized", "dec_spectrum")
+    frames: ClassVar[int] = 1
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        super().__init__()
+        self.stage, self.teacher, self.layout = NeuralDequantizer(**model), ReferenceDequantizer(), BfuLayout()
+        self.corrects: Final = self.stage.correction is not None
+
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        spectrum = batch["spectrum"]
+        names = ("bsm", "idsf", "idwl", "quantized")
+        example = {name: batch[name].to(spectrum) for name in names} | {
+            "spectrum": spectrum,
+            "dec_spectrum": batch["dec_spectrum"],
+        }
+        carried = carries(batch["n_bfu"]).to(spectrum)
+        example["idsf"] = example["idsf"] * carried
+        example["carried"] = self.layout.expand(carried, example["bsm"])
+        if self.training and not self.corrects:
+            shape = (*spectrum.shape[:-1], N_BFU_MAX)
+            example["idsf"] = torch.randint(IDSF_MAX + 1, shape, generator=generator).to(spectrum)
+            example["idwl"] = torch.randint(IDWL_MAX + 1, shape, generator=generator).to(spectrum)
+        return example
+
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        idsf, idwl, bsm = (example[name] for name in ("idsf", "idwl", "bsm"))
+        # The teacher shows what a step is by its answer to a spectrum of ones.
+        ones = torch.ones_like(example["quantized"])
+        true = self.teacher(ones, idsf, idwl, bsm)
+        own = self.stage.step(idsf, idwl, bsm)
+        steps = (own.log2() - true.log2()).abs().mean()
+        if self.stage.correction is None:
+            return {"loss": steps}
+        quantized = example["quantized"]
+        correction = self.stage.correction(quantized, own.detach(), idwl, bsm, self.layout)
+        error = (quantized + correction - example["spectrum"] / true) * example["carried"]
+        values = error.square().sum() / example["carried"].sum()
+        return {"loss": steps + values, "steps": steps, "values": values}
+
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        idsf, idwl, bsm = (example[name] for name in ("idsf", "idwl", "bsm"))
+        own = self.stage(example["quantized"], idsf, idwl, bsm).double()
+        standard, spectrum = example["dec_spectrum"].double(), example["spectrum"].double()
+        step = self.teacher(torch.ones_like(example["quantized"]), idsf, idwl, bsm).double()
+        index = self.layout.expand(idwl, bsm).long()[example["carried"] > 0]
+        sums = {"energy": standard.square().sum(), "error": (own - standard).square().sum()}
+        for name, decoded in (("own", own), ("standard", standard)):
+            error = (decoded - spectrum).square()
+            for unit, scaled in (("", error), (" in steps", error / step.square())):
+                by_length = torch.zeros(IDWL_MAX + 1, dtype=torch.float64, device=error.device)
+                sums[name + unit] = by_length.index_add(0, index, scaled[example["carried"] > 0])
+        return sums
+
+    def scores(self, sums: Tensors) -> Scores:
+        scores = {"SNR to the standard values (dB)": float(10 * torch.log10(sums["energy"] / sums["error"]))}
+        if not self.corrects:
+            return scores
+        for unit in ("", " in steps"):
+            own, standard = sums["own" + unit], sums["standard" + unit]
+            scores[f"gain{unit} (dB)"] = float(10 * torch.log10(standard.sum() / own.sum()))
+            scores |= {
+                f"gain{unit} at {WORD_LENGTHS[k]} bits (dB)": float(10 * torch.log10(standard[k] / own[k]))
+                for k in range(IDWL_MAX + 1)
+                if standard[k] > 0
+            }
+        return scores
