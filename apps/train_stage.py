@@ -6,7 +6,8 @@
 
 Settings come from FILE, else from configs/STAGE.yaml beside this script, and from key=value: `epochs=3`,
 `data.shards=FOLDER`, `optimizer.learning_rate=1e-4`. Without data.shards the built-in corpus is rendered and taken.
-What was interrupted goes on where it was when it is called again. weights=FILE measures a saved stage instead.
+What was interrupted goes on where it was when it is called again. weights=FILE measures a saved stage instead,
+weights=PRESET one that comes with atrac-codec.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from atrac_bitstream import AtracError
-from atrac_codec.checkpoint import load_stage, save_stage
+from atrac_codec import DECODERS, ENCODERS, Trained
+from atrac_codec.checkpoint import describe, load_stage, save_stage
 from training.data import TrainingData, corpus_shards
 from training.loop import evaluate, examples, train
 from training.objective import Objective
@@ -97,13 +100,17 @@ def run(settings: TrainingSettings, weights: Path | None, accelerator: Accelerat
     first, world, folder = accelerator.is_main_process, accelerator.num_processes, settings.folder
     if first:
         print(f"stage {settings.stage}, {world} {'ranks' if world > 1 else 'rank'}, {accelerator.device}, in {folder}")
-    objective = build(settings)
     if weights is not None:
+        path = shipped(weights, settings.stage)
+        stage = load_stage(path, settings.stage)
+        settings = replace(settings, model=describe(path)["settings"])
+        objective = build(settings)
+        objective.stage.load_state_dict(stage.state_dict())
         objective.to(accelerator.device)
-        load_weights(objective, weights, role_of(objective, settings))
         data = prepare_data(settings, objective, accelerator)
         report(objective, settings, data, accelerator, folder / "evaluation", {"weights": str(weights)})
         return
+    objective = build(settings)
     claim(settings, write=first)
     accelerator.wait_for_everyone()
     if (done := folder / "metrics.json").exists():
@@ -131,17 +138,17 @@ def build(settings: TrainingSettings) -> Objective:
     return objective
 
 
-def role_of(objective: Objective, settings: TrainingSettings) -> str:
-    """Return the role of the stage that is shipped: the name it is trained by, unless the objective says another."""
-    return str(getattr(objective, "role", settings.stage))
+def shipped(weights: Path, role: str) -> Path:
+    """Return where a preset's or a decoder's stage of a role is saved, or the path as it is if it names none.
 
-
-def load_weights(objective: Objective, path: Path, role: str) -> None:
-    """Give an objective the weights of a saved stage. Raises: AtracError, OSError, ValueError."""
-    try:
-        objective.stage.load_state_dict(load_stage(path, role).state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"{path}: of another model: {error}") from error
+    Raises: ValueError: that stage of the preset is not learned.
+    """
+    stages = {**ENCODERS.get(str(weights), {}), **DECODERS.get(str(weights), {})}
+    if not stages:
+        return weights
+    if not isinstance(stage := stages.get(role), Trained):
+        raise ValueError(f"preset {weights}: its {role} is not learned")
+    return stage.path
 
 
 def prepare_data(settings: TrainingSettings, objective: Objective, accelerator: Accelerator) -> TrainingData:
@@ -193,9 +200,7 @@ def report(
     if save:
         draw_curve(folder / "log.jsonl", folder / "curve.png")
         pictures.append(folder / "curve.png")
-        path = save_stage(
-            objective.stage, folder / "weights", role_of(objective, settings), sheet(settings, data, metrics, folder)
-        )
+        path = save_stage(objective.stage, folder / "weights", settings.stage, sheet(settings, data, metrics, folder))
         metrics["weights"] = str(path.relative_to(folder))
     temporary = folder / "metrics.part"
     temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")

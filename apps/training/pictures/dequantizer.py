@@ -107,11 +107,11 @@ def _draw_spectrum(values: dict[str, Array], picture: Path) -> Path:
         "dec_spectrum": {"label": "standard", "color": ERROR, "linestyle": ""},
         "own": {"label": "own", "color": OWN, "linestyle": ""},
     }
-    for name, dot, mark in (("spectrum", "", ""), ("dec_spectrum", "o", "_"), ("own", ".", "x")):
+    for name, dot, mark, size in (("spectrum", "", "", 0), ("dec_spectrum", "o", "_", 13), ("own", ".", "x", 7)):
         shown = np.where(own[name] != 0, decibel(np.square(own[name])), np.nan)
         whole.plot(shown, marker=dot, markersize=4, **looks[name])
         shown = np.where(coarse[frame], own[name] / own["step"], np.nan)
-        stretch.plot(places, shown[places], marker=mark, markersize=8, markeredgewidth=2, **looks[name])
+        stretch.plot(places, shown[places], marker=mark, markersize=size, markeredgewidth=2, **looks[name])
     top = 10 * np.ceil(decibel(np.square(own["spectrum"]).max()) / 10)
     whole.set(title="level; values of 0 left out", xlabel="index in the spectrum", ylabel="dB (1 = 0)")
     whole.set_ylim(top - 100, top + 15)

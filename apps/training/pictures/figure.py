@@ -14,8 +14,6 @@ from torch import Tensor
 TRUTH: Final = "0.55"
 OWN: Final = "tab:blue"
 ERROR: Final = "tab:red"
-SPARE_ERROR: Final = "tab:orange"
-"""A second error in one diagram."""
 _FLOOR: Final = 1e-20
 """Power that stands for nothing where a logarithm needs one: -200 dB."""
 
@@ -47,11 +45,11 @@ def decibel(power: Any) -> Array:
     return 10 * np.log10(np.maximum(power, _FLOOR))
 
 
-def ratio(energy: float, error: float) -> str:
-    """Return energy over energy of the error in words."""
+def snr(energy: float, error: float) -> str:
+    """Return the signal to noise ratio in words."""
     if not energy:
         return "silence"
-    return f"{round(10 * np.log10(energy / error), 1) + 0.0:.1f} dB" if error else "no error"
+    return f"SNR {round(10 * np.log10(energy / error), 1) + 0.0:.1f} dB" if error else "no error"
 
 
 def say(axes: Any, words: str) -> None:

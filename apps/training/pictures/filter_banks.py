@@ -14,7 +14,7 @@ from matplotlib.ticker import MultipleLocator
 from atrac_bitstream.tables import BANDS, FRAME_SAMPLES, SAMPLE_RATE
 from atrac_modules import Imdct, Iqmf, Mdct, Qmf
 from training.objective import Objective, Tensors
-from training.pictures.figure import ERROR, OWN, TRUTH, Array, array, decibel, new_figure, ratio, save, say
+from training.pictures.figure import ERROR, OWN, TRUTH, Array, array, decibel, new_figure, save, say, snr
 
 _EDGES: Final = tuple(edge / 4000 * SAMPLE_RATE for edge in (0, 0.5, 1, 2))
 """Edges of the bands, kHz."""
@@ -144,8 +144,8 @@ def _draw_levels(axes: Any, source: _Source, part: _Part) -> None:
     for signals, look in ((truth, _LOOKS["truth"]), (error, _LOOKS["error"])):
         level = decibel(power_spectrum(signals, window))
         axes.plot(frequency, level[::-1] if part.mirrored else level, **look)
-    snr = ratio(*(float(sum(np.square(x).sum() for x in signals)) for signals in (truth, error)))
-    _finish_levels(axes, f"{part.name}, {source.name}: SNR {snr}")
+    energies = (float(sum(np.square(x).sum() for x in signals)) for signals in (truth, error))
+    _finish_levels(axes, f"{part.name}, {source.name}: {snr(*energies)}")
     axes.set(xlabel="frequency, kHz", ylabel="level, dB (sine of amplitude 1 = 0)")
 
 
@@ -208,8 +208,10 @@ def _draw_coefficients(axes: Any, source: _Source, kind: str) -> None:
         axes.axvline(band.start, color="0.75", linewidth=1, zorder=0)
     for sums, look in ((energy, _LOOKS["truth"]), (error, _LOOKS["error"])):
         axes.plot(np.where(counted > 0, decibel(sums / np.maximum(counted, 1)), np.nan), **look)
-    _finish_levels(axes, f"{kind} blocks, {source.name}: SNR {ratio(float(energy.sum()), float(error.sum()))}")
+    said = snr(float(energy.sum()), float(error.sum())) if counted.any() else "none"
+    _finish_levels(axes, f"{kind} blocks, {source.name}: {said}")
     axes.set_ylabel("mean square, dB")
+    axes.set_xlim(0, FRAME_SAMPLES)
 
 
 _LOOKS: Final[dict[str, dict[str, Any]]] = {

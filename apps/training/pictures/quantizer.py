@@ -77,14 +77,14 @@ def _draw_unequal(axes: Any, index: Array, unequal: Array) -> None:
     counts = np.bincount(index, minlength=IDWL_MAX + 1)
     wrong = np.bincount(index, unequal, minlength=IDWL_MAX + 1)
     share = 100 * wrong / np.maximum(counts, 1)
-    lowest = 10.0 ** np.floor(np.log10(max(share[share > 0].min(initial=100.0), 1e-6))) / 2
+    lowest = 10.0 ** np.floor(np.log10(share[share > 0].min(initial=0.1))) / 2
     axes.bar(range(IDWL_MAX + 1), np.maximum(share - lowest, 0), bottom=lowest, color=ERROR)
     for place, (count, own) in enumerate(zip(counts, wrong, strict=True)):
         said = f"{own:,.0f}\nof {count:,}" if count else "–"
         axes.text(place, max(share[place], lowest) * 1.15, said, ha="center", va="bottom", fontsize=8)
     axes.set_yscale("log")
     axes.set_yticks(10.0 ** np.arange(np.ceil(np.log10(lowest)), 3))
-    axes.set_ylim(lowest, max(share.max(), lowest) * 30)
+    axes.set_ylim(lowest, 30 * max(share.max(), 1))
     axes.set_xticks(range(IDWL_MAX + 1), [str(bits) for bits in WORD_LENGTHS])
     axes.set(title="values that the teacher quantizes otherwise", xlabel="word length, bits", ylabel="unequal, %")
     axes.grid(alpha=0.3, axis="y")

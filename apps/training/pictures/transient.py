@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from atrac_bitstream.tables import BANDS, FRAME_SAMPLES, SAMPLE_RATE
 from atrac_modules.transient import FALL, RISE, high_pass_matrix
@@ -69,6 +70,7 @@ def _draw_masks(objective: TransientObjective, examples: Sequence[Tensors], pict
         change.grid(alpha=0.3)
     grid[-1].set_xlabel(f"frame after the first ({1000 * FRAME_SAMPLES / SAMPLE_RATE:.1f} ms each)")
     grid[-1].set_xlim(frames.start, frames.start + len(truth[frames]))
+    grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Patch(color=TRUTH, alpha=0.4, label="short, says the teacher")]
     handles += [Patch(color=colour, label=f"prediction: {outcome}") for outcome, colour in _OUTCOMES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
@@ -103,15 +105,24 @@ def _shade(axes: Any, start: int, short: Array, found: Array | None = None) -> d
 def _draw_filters(objective: TransientObjective, picture: Path) -> Path:
     """Draw frequency responses over frequency as it is heard: mid and high run downwards in their bands."""
     stage = objective.stage
-    figure = new_figure("Transient detector: frequency response of the filters, 0 dB = largest", 4.5)
+    figure = new_figure("Transient detector: frequency response, powers of a band's filters added, 0 dB = largest", 4.5)
     teacher = high_pass_matrix()[:, 0]
     for index, axes in enumerate(figure.subplots(1, 3)):
         width = (0.25, 0.25, 0.5)[index] * SAMPLE_RATE / 2000
         frequency = (0, width, width)[index] + np.linspace(0, width, 1025)
-        own = _response(array(stage.filters[index]))
+        filters = _powers(array(stage.filters[index]))
+        own = filters.sum(0)
+        own, filters = (decibel(power / max(own.max(), 1e-30)) for power in (own, filters))
         # The teacher turns mid and high round before it filters.
-        axes.plot(frequency, _response(teacher), color=TRUTH, linewidth=3, label="teacher")
-        axes.plot(frequency, own[::-1] if index else own, color=OWN, linewidth=1.5, label="learned")
+        heard = _powers(teacher)[0]
+        axes.plot(frequency, decibel(heard / heard.max()), color=TRUTH, linewidth=3, label="teacher")
+        turned = slice(None, None, -1 if index else 1)
+        if len(filters) > 1:
+            label = f"each of {len(filters)} filters"
+            for one in filters:
+                axes.plot(frequency, one[turned], color=OWN, linewidth=0.6, alpha=0.6, label=label)
+                label = ""
+        axes.plot(frequency, own[turned], color=OWN, linewidth=1.6, label="learned")
         thresholds = [
             f"{name} {10 * float(array(own)[index]):.2f} dB (teacher {20 / 19 * given:.2f})"
             for name, own, given in (("rise", stage.rise, RISE), ("fall", stage.fall, FALL))
@@ -125,6 +136,6 @@ def _draw_filters(objective: TransientObjective, picture: Path) -> Path:
     return save(figure, picture)
 
 
-def _response(taps: Array) -> Array:
-    power = np.square(np.abs(np.fft.rfft(taps, 2048)))
-    return decibel(power / max(power.max(), 1e-30))
+def _powers(taps: Array) -> Array:
+    """Return the power response of each filter, from 0 to the edge of the band. Shape: [*, taps] -> [N, 1025]."""
+    return np.square(np.abs(np.fft.rfft(taps.reshape(-1, taps.shape[-1]), 2048)))

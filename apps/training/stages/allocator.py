@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -25,6 +26,7 @@ from atrac_modules import BfuLayout, NeuralAllocator, used_value_bits, value_bit
 from atrac_modules.allocator import NEVER
 from atrac_modules.water_filling import allocate
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_allocator
 
 LEVELS: Final = (torch.arange(-12.0, 22.0), torch.arange(-1.0, 1.01, 0.125), torch.linspace(-0.12, 0.12, 5))
 """Where the level is sought: on the whole, around the best, and around the best of these."""
@@ -43,7 +45,7 @@ class AllocatorObjective(Objective):
 
     Args:
         boosts: what a BFU's turn costs, so that none is thought to come that need not.
-        roughness: what a difference between the tables' neighbours costs, for the same purpose.
+        silences: what it costs to take a BFU for inaudible, for the same purpose.
         steps: training steps over which the decisions narrow.
     """
 
@@ -51,9 +53,9 @@ class AllocatorObjective(Objective):
     frames: ClassVar[int] = 1
     progress: Tensor
 
-    def __init__(self, model: dict[str, Any], boosts: float = 0.3, roughness: float = 0.005, steps: int = 4000) -> None:
+    def __init__(self, model: dict[str, Any], boosts: float = 0.3, silences: float = 0.3, steps: int = 4000) -> None:
         super().__init__()
-        self.boosts, self.roughness, self.steps = boosts, roughness, steps
+        self.boosts, self.silences, self.steps = boosts, silences, steps
         self.stage, self.layout = NeuralAllocator(**model), BfuLayout()
         self.register_buffer("progress", torch.zeros(()))
 
@@ -77,8 +79,9 @@ class AllocatorObjective(Objective):
         likelihood = self._likelihood(example, best + LEVELS[2].to(best), widths)
         fit = -torch.logsumexp(likelihood.flatten(1), -1).mean() / N_BFU_MAX
         boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.turn) / widths["turn"]).mean()
-        rough = self.stage.tables.diff(dim=-1).abs().sum(-1).mean()
-        return {"loss": fit + self.boosts * boosts + self.roughness * rough, "fit": fit}
+        audibility = self.stage.audibility(example["energy"], example["loudness"])
+        silences = torch.sigmoid(-audibility / widths["audible"]).mean()
+        return {"loss": fit + self.boosts * boosts + self.silences * silences, "fit": fit}
 
     def _width(self, first: float, last: float) -> float:
         return first * (last / first) ** min(float(self.progress), 1.0)
@@ -122,7 +125,7 @@ class AllocatorObjective(Objective):
         tables, order = self.stage.tables.clone(), self.stage.boosted
         for reach, pace, every in ((6.0, 0.25, 10), (0.25, 0.0625, 2)):
             tables = max(_added(tables, reach, pace), key=lambda tried: agreement(tried, order, every))
-        for bfu in (*order, *range(N_BFU_MAX), *order):
+        for bfu in (*order, *range(N_BFU_MAX), *order, *order):
             moved = [(tables, order), *_moved(tables, order, bfu)]
             tables, order = max(moved, key=lambda tried: agreement(tried[0], tried[1], 2))
         tables = max(_added(tables, 0.0625, 0.02), key=lambda tried: agreement(tried, order))
@@ -165,6 +168,9 @@ class AllocatorObjective(Objective):
             "baseline, most frequent amount: equal (%)": float(100 * sums["amounts"].max() / units),
         }
 
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_allocator(self, examples, folder)
+
 
 def _agreement(idwl: Tensor, teacher: Tensor, within: int) -> tuple[Tensor, Tensor]:
     """Tell where word lengths agree, and where they count: where either has bits."""
@@ -180,12 +186,13 @@ def _added(tables: Tensor, reach: float, pace: float) -> Iterator[Tensor]:
 
 
 def _moved(tables: Tensor, order: list[int], bfu: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """Yield orders in which a BFU's turn never comes or comes at another place, also if it wants a bit less."""
+    """Yield orders in which a BFU's turn never comes, or comes first, last, sooner or later; also if it wants less."""
     less = tables.clone()
     less[..., bfu] -= 1
     others = [one for one in order if one != bfu]
     yield tables, others
-    for place in range(len(others) + 1) if bfu in order else (0, len(others)):
+    near = {order.index(bfu) - 1, order.index(bfu), order.index(bfu) + 1} if bfu in order else set()
+    for place in sorted({0, len(others)} | {place for place in near if 0 <= place <= len(others)}):
         moved = [*others[:place], bfu, *others[place:]]
         yield tables, moved
         yield less, moved

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, LEVELS, N_BFU_MAX, WORD_LENGTHS
+from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, N_BFU_MAX, WORD_LENGTHS
 from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.water_filling import carries
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_dequantizer
 
 
 class DequantizerObjective(Objective):
@@ -87,3 +90,6 @@ class DequantizerObjective(Objective):
                 if standard[k] > 0
             }
         return scores
+
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_dequantizer(self, examples, folder)

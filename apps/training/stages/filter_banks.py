@@ -5,6 +5,8 @@ White noise excites all directions alike. Music does not, and taps learned from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -23,6 +25,7 @@ from atrac_modules import (
     Stage,
 )
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_filter_bank
 from training.stages.teacher import draw_modes
 
 LEAD: Final = 1
@@ -76,6 +79,9 @@ class _LinearObjective(Objective):
             heard = [kind for kind in kinds if sums[f"{kind} energy"] > 0]
             scores |= {f"SNR {kind} (dB)": _decibel(sums[f"{kind} energy"], sums[f"{kind} error"]) for kind in heard}
         return scores
+
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_filter_bank(self, examples, folder)
 
     def _training(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         raise NotImplementedError

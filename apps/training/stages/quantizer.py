@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from atrac_bitstream.tables import IDWL_MAX, N_BFU_MAX
 from atrac_modules import BfuLayout, NeuralQuantizer, ReferenceQuantizer
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_quantizer
 
 
 class QuantizerObjective(Objective):
@@ -50,3 +53,6 @@ class QuantizerObjective(Objective):
 
     def scores(self, sums: Tensors) -> Scores:
         return {"equal where there are bits (%)": float(100 * sums["equal"] / sums["values"])}
+
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_quantizer(self, examples, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -10,6 +12,7 @@ from torch.nn.functional import softplus
 
 from atrac_modules import BfuLayout, NeuralScaler, ReferenceScaler
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_scaler
 
 LOWEST: Final = -23.0
 """log2 of the largest magnitude of the softest frame that training draws: below the smallest scale factor."""
@@ -73,3 +76,6 @@ class ScalerObjective(Objective):
             "values MSE": float(sums["error"] / sums["values"]),
             "values MSE with the teacher's IDSF": float(sums["given error"] / sums["values"]),
         }
+
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_scaler(self, examples, folder)

@@ -2,13 +2,15 @@
 
 Few frames of recordings are short, and fewer lie near a threshold. Training makes more. In some items of recordings
 the levels of stretches of 16 to 128 samples jump up and down. Others are probes: a steady tone and one whose level
-jumps, in each band, so that which of them the detector hears tells how it filters. The teacher decides on what comes
-out.
+jumps, in each band, so that which of them the detector hears tells how it filters, with clicks, which tell when. The
+teacher decides on what comes out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn.functional import softplus
 
 from atrac_modules import BitExactQmf, BitExactTransient, NeuralTransient
 from training.objective import Objective, Scores, Tensors
+from training.pictures import draw_transient
 
 FRAME: Final = 512
 DRAWS: Final = 3
@@ -26,7 +29,9 @@ GAIN: Final = (-50.0, 6.0)
 JUMP: Final = 40.0
 """dB between the loudest and the softest stretch."""
 PROBE: Final = 70.0
-"""dB by which one tone of a probe may be softer than the other."""
+"""dB by which one part of a probe may be softer than another."""
+CLICKS: Final = 1 / 80
+"""Clicks for each sample of a band."""
 
 
 class TransientObjective(Objective):
@@ -69,7 +74,7 @@ class TransientObjective(Objective):
             ],
             -1,
         )
-        return {"loss": softplus(torch.where(short, -excess, excess)).mean()}
+        return {"loss": softplus(torch.where(short, -excess, excess)).sum() / max(short.numel(), 1)}
 
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         short = example["bsm"][..., 1:, :] > 0
@@ -87,6 +92,9 @@ class TransientObjective(Objective):
             scores[f"positives {name}"] = hit + miss
         return scores
 
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        return draw_transient(self, examples, folder)
+
     def _jumps(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """Draw gains for every item and sample; 1 where nothing jumps."""
         items, samples = shape
@@ -95,21 +103,20 @@ class TransientObjective(Objective):
         return torch.where(torch.rand(items, 1, generator=generator) < self.jumps, gains, 1.0)
 
     def _probes(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """Draw bands of a steady tone, one that jumps, and soft noise. Shape: [B, F, 512]."""
+        """Draw bands of a steady tone, one that jumps, clicks, and soft noise. Shape: [B, F, 512]."""
         items, frames, _ = shape
         bands = []
         for size in (128, 128, 256):
             time = torch.arange(frames * size)
-            draws = torch.rand(4, items, 1, generator=generator)
-            steady, jumping = ((math.pi * pitch * time + 7 * phase).sin() for pitch, phase in draws.view(2, 2, -1, 1))
-            softer = 10 ** (-PROBE / 20 * torch.rand(2, items, 1, generator=generator))
-            jumping = jumping * _jumping(
-                items, len(time), 16 * int(torch.randint(1, 9, (), generator=generator)), generator
-            )
-            noise = 10 ** (-5 * torch.rand(items, 1, generator=generator)) * torch.randn(
-                items, len(time), generator=generator
-            )
-            bands.append((softer[0] * steady + softer[1] * jumping + 0.1 * noise).unflatten(-1, (frames, size)))
+            pitch, phase = torch.rand(2, 2, items, 1, generator=generator)
+            steady, jumping = (math.pi * pitch * time + 7 * phase).sin()
+            length = int(torch.randint(5, 150, (), generator=generator))
+            jumping = jumping * _jumping(items, len(time), length, generator)
+            clicks = torch.rand(items, len(time), generator=generator) < CLICKS
+            noise = torch.randn(items, len(time), generator=generator)
+            parts = torch.stack([steady, jumping, 3 * clicks * noise, 0.1 * noise])
+            softer = 10 ** (-PROBE / 20 * torch.rand(len(parts), items, 1, generator=generator))
+            bands.append((softer * parts).sum(0).unflatten(-1, (frames, size)))
         return torch.cat(bands, -1)
 
 

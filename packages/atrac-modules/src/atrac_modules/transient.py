@@ -108,15 +108,17 @@ class ReferenceTransient(Transient):
 
 @final
 class NeuralTransient(Transient):
-    """A detector with a learned front end: filter, power of every 16 samples, level, change, two thresholds.
+    """A detector with a learned front end: filters, their power over 16 samples, level, change, two thresholds.
 
     short where max over the frame of max(change - rise, -change - fall) > 0, change in dB
 
     That blocks have 16 samples and that a level is compared with the one before is built in; filters, thresholds and
-    the steepness of the slope are learned, 24 numbers for each band.
+    the steepness of the slope are learned, 87 numbers for each band. Several filters whose powers are added find the one
+    that is wanted; a single one gets stuck at its magnitude response with another phase.
 
     Args:
-        taps: length of the filters.
+        filters: number of filters for each band.
+        taps: their length.
 
     Example:
         >>> NeuralTransient()(torch.zeros(2, 3, 512)).shape
@@ -125,10 +127,10 @@ class NeuralTransient(Transient):
 
     modes: Tensor
 
-    def __init__(self, taps: int = 21) -> None:
+    def __init__(self, filters: int = 4, taps: int = 21) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"taps": taps}
-        self.filters = nn.Parameter(torch.randn(N_BANDS, taps) / taps**0.5)
+        self.settings: dict[str, Any] = {"filters": filters, "taps": taps}
+        self.filters = nn.Parameter(torch.randn(N_BANDS, filters, taps) / taps**0.5)
         self.rise = nn.Parameter(1 + 0.1 * torch.randn(N_BANDS))
         self.fall = nn.Parameter(1 + 0.1 * torch.randn(N_BANDS))
         """Thresholds in units of 10 dB."""
@@ -152,11 +154,11 @@ class NeuralTransient(Transient):
         """
         check_shape("bands", bands, -1, FRAME_SAMPLES)
         taps = self.filters.shape[-1]
-        matrices = sliding_matrix(self.filters.to(bands.dtype), BLOCK)
+        matrices = sliding_matrix(self.filters.to(bands.dtype), BLOCK).transpose(1, 2).flatten(2)
         excess = []
         for index, own in enumerate(BANDS):
             samples = pad(bands[..., own].flatten(-2), (taps - 1, 0)).unfold(-1, taps - 1 + BLOCK, BLOCK)
-            power = (samples @ matrices[index]).square().mean(-1)
+            power = (samples @ matrices[index]).square().sum(-1) / BLOCK
             level = 10 * power.clamp_min(_SILENCE).log10()
             excess.append(_excess(level, bands.shape[-2], 10 * self.rise[index], 10 * self.fall[index]))
         return excess
