@@ -30,6 +30,8 @@ JUMP: Final = 40.0
 """dB between the loudest and the softest stretch."""
 PROBE: Final = 70.0
 """dB by which one part of a probe may be softer than another."""
+NEAR: Final = 4.0
+"""How much more steeply than the decision the largest change is told from the others."""
 CLICKS: Final = 1 / 80
 """Clicks for each sample of a band."""
 
@@ -67,7 +69,7 @@ class TransientObjective(Objective):
         # Any block of a frame makes it short: all that lie near the threshold count, not the largest alone.
         excess = torch.stack(
             [
-                (beyond[..., 1:, :] * steepness).logsumexp(-1)
+                (beyond[..., 1:, :] * NEAR * steepness).logsumexp(-1) / NEAR
                 for beyond, steepness in zip(
                     self.stage.excess(example["bands"]), self.stage.steepness.exp(), strict=True
                 )

@@ -104,10 +104,10 @@ def test_as_many_numbers_are_learned_as_the_docstrings_say():
         (NeuralMdct, "weights"),
         (NeuralImdct, "weights"),
         (NeuralAllocator, "numbers"),
+        (NeuralTransient, "numbers"),
     ):
         count = sum(weight.numel() for weight in stage().parameters())
         assert f"{count:,} {unit}" in " ".join((stage.__doc__ or "").split())
-    assert sum(weight.numel() for weight in NeuralTransient().parameters()) == 3 * 24
 
 
 @pytest.mark.parametrize(
