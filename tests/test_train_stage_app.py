@@ -1,14 +1,17 @@
-"""apps/train_stage.py and the loop under it, on a small model: it learns, goes on, is shared, and says what is wrong.
+"""apps/train_stage.py and the loop under it: stages learn, go on, are shared and measured; what is wrong is said.
 
-Run as a script, this file is the app with that model, for tests that need processes of their own.
+Run as a script, this file is the app with an objective that tells when it is calibrated, for tests that need processes
+of their own.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,127 +26,180 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
+
+import atrac_codec.presets
+from atrac_bitstream.tables import BFU_AMOUNTS, BSM_SHORT, IDWL_MAX, N_BFU_MAX
+from atrac_codec import Trained
+from atrac_codec.checkpoint import load_stage
+from atrac_data import DataError
+from atrac_modules import used_value_bits, value_bits
 
 APPS = Path(__file__).parents[1] / "apps"
 sys.path.insert(0, str(APPS))
 
-from training.data import TrainingData  # noqa: E402
-from training.loop import learning_rate  # noqa: E402
-from training.objective import Objective, Scores, Tensors  # noqa: E402
+from training.data import TrainingData, corpus_shards  # noqa: E402
+from training.loop import learning_rate, weights_hash  # noqa: E402
+from training.objective import Objective, Tensors  # noqa: E402
 from training.settings import DataSettings, OptimizerSettings, TrainingSettings, claim, read_settings  # noqa: E402
+from training.stages import OBJECTIVES, AllocatorObjective, ScalerObjective, TransientObjective, allocator  # noqa: E402
 from training.tracking import JsonLog, draw_curve, read_log  # noqa: E402
 
 SETTINGS = (
-    "stage=fake",
+    "stage=scaler",
     "epochs=5",
     "steps_per_epoch=4",
     "data.batch_size=16",
     "data.shuffle=64",
     "data.sounds=[noise,attacks]",
     "data.seconds=0.3",
-    "optimizer.learning_rate=0.05",
-    "optimizer.final_learning_rate=0.001",
-    "optimizer.warmup_steps=0",
+    "optimizer.learning_rate=0.5",
+    "optimizer.final_learning_rate=0.1",
 )
+ROWS: dict[str, tuple[str, ...]] = {
+    "qmf": ("SNR recordings (dB)", "SNR recordings low (dB)", "SNR noise (dB)", "SNR noise high (dB)"),
+    "transient": ("F1 low", "precision mid", "recall high", "positives low"),
+    "mdct": ("SNR recordings long (dB)", "SNR noise (dB)", "SNR noise short (dB)", "SNR noise short to long (dB)"),
+    "scaler": ("IDSF equal (%)", "values MSE", "values MSE with the teacher's IDSF"),
+    "allocator": (
+        "word lengths equal (%)",
+        "word lengths within one (%)",
+        "BFU amount equal (%)",
+        "units over budget",
+        "baseline, mean word length per BFU: equal (%)",
+        "baseline, most frequent amount: equal (%)",
+    ),
+    "quantizer": ("equal where there are bits (%)",),
+    "dequantizer": ("SNR to the standard values (dB)",),
+    "dequantizer-original": ("SNR to the standard values (dB)", "gain (dB)", "gain in steps (dB)"),
+    "imdct": ("SNR recordings long (dB)", "SNR noise (dB)", "SNR noise long to short (dB)"),
+    "iqmf": ("SNR recordings pcm (dB)", "SNR noise (dB)"),
+}
+"""Configuration to scores, of which more may be there."""
 
 
-class FakeObjective(Objective):
-    """A linear regression of the scale factor indices on the logarithm of the energies."""
+class Spoiled(ScalerObjective):
+    """Has no finite loss at a step."""
 
-    fields = ("max_energy", "idsf")
-    frames = 1
-
-    def __init__(self, model: dict[str, Any], spoil_at: int = 0) -> None:
-        super().__init__()
-        self.stage = nn.Sequential(nn.Dropout(0.1), nn.Linear(52, 52, **model))
+    def __init__(self, model: dict[str, Any], spoil_at: int) -> None:
+        super().__init__(model)
         self._spoil_at, self._steps = spoil_at, 0
 
-    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
-        energy = batch["max_energy"].clamp(min=1e-12).log2() / 20
-        noise = torch.randn(energy.shape, generator=generator) * 0.01
-        return {"input": energy + noise, "target": batch["idsf"].float() / 63}
-
     def forward(self, example: Tensors) -> dict[str, Tensor]:
-        loss = (self.stage(example["input"]) - example["target"]).square().mean()
         self._steps += self.training
-        if self.training and self._steps == self._spoil_at:
-            loss = loss * math.nan
-        return {"loss": loss, "half": loss / 2}
+        spoilt = self.training and self._steps == self._spoil_at
+        return {name: loss * math.nan if spoilt else loss for name, loss in super().forward(example).items()}
 
-    def measure(self, example: Tensors) -> dict[str, Tensor]:
-        error = self.stage(example["input"]).double() - example["target"]
-        return {"square": error.square().sum(), "count": torch.tensor(error.numel(), dtype=torch.float64)}
 
-    def scores(self, sums: Tensors) -> Scores:
-        return {"error, rms": float(sums["square"] / sums["count"]) ** 0.5, "ratio to nothing": math.inf}
+class Calibrated(TransientObjective):
+    """Moves its thresholds by what it is shown, and says so."""
+
+    @torch.no_grad()
+    def calibrate(self, examples: Sequence[Tensors]) -> None:
+        self.stage.rise.add_(torch.stack([example["bands"].abs().mean() for example in examples]).mean())
+        print(f"calibrated {weights_hash(self)} by {len(examples)}", flush=True)
 
     def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "fake.txt").write_text(str([list(example["input"].shape) for example in examples]))
-        return [folder / "fake.txt"]
-
-
-def save_stage(stage: nn.Module, folder: Path, role: str, about: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(stage.state_dict(), folder / "fake.pt")
-    (folder / "fake.json").write_text(json.dumps({"role": role, **about}))
-    return folder / "fake.pt"
-
-
-def load_stage(path: Path, role: str) -> nn.Module:
-    stage = FakeObjective({}).stage
-    stage.load_state_dict(torch.load(path, weights_only=True))
-    return stage
-
-
-def app_with_fake() -> ModuleType:
-    stages = ModuleType("training.stages")
-    stages.OBJECTIVES = {"fake": FakeObjective}  # type: ignore[attr-defined]
-    sys.modules["training.stages"] = stages
-    app = importlib.import_module("train_stage")
-    app.save_stage, app.load_stage = save_stage, load_stage  # type: ignore[attr-defined]
-    return app
+        return []
 
 
 if __name__ == "__main__":
-    sys.exit(app_with_fake().main())
+    OBJECTIVES["transient"] = Calibrated
+    sys.exit(importlib.import_module("train_stage").main())
+
+
+def calibrate_among_few(self: AllocatorObjective, examples: Sequence[Tensors]) -> None:
+    """Calibrate an allocator in a second, not in minutes: few offsets, hardly any turns, few units."""
+    added, moved = allocator._added, allocator._moved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atrac_modules.allocator.NEVER", float(self.stage.turn.sort().values[2]))
+        patch.setattr(allocator, "_added", lambda *where: itertools.islice(added(*where), 0, None, 400))
+        patch.setattr(allocator, "_moved", lambda *where: itertools.islice(moved(*where), 1))
+        patch.setattr(allocator, "CALIBRATED", 40)
+        CALIBRATE(self, examples)
+
+
+CALIBRATE = AllocatorObjective.calibrate
 
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[ModuleType]:
-    before = sys.modules.get("training.stages")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so that it adds up in the same order as processes of their own do
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "1")
-        yield app_with_fake()
-    del sys.modules["training.stages"], sys.modules["train_stage"]
-    if before is not None:
-        sys.modules["training.stages"] = before
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    from accelerate.state import AcceleratorState, GradientState
-
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+        yield importlib.import_module("train_stage")
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
-def done(app: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def main(app: ModuleType) -> Callable[..., int]:
+    """The app, called anew each time."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    def main(*argv: str) -> int:
+        try:
+            return app.main(argv)
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
+
+    return main
+
+
+@pytest.fixture(scope="module")
+def done(main: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on the built-in corpus."""
     output = tmp_path_factory.mktemp("done")
-    assert app.main([*SETTINGS, f"output={output}"]) == 0
+    assert main(*SETTINGS, f"output={output}") == 0
     return output
 
 
+@pytest.fixture(scope="module")
+def shards(app: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny built-in corpus with what any stage reads."""
+    fields = {name for objective in OBJECTIVES.values() for name in objective.fields}
+    return corpus_shards(
+        tmp_path_factory.mktemp("tiny"), DataSettings(sounds=("noise", "attacks"), seconds=0.6), fields
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(
+    main: Callable[..., int], shards: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[tuple[str, ...], Path]]:
+    """Train a stage by its configuration, once; return the arguments and the folder."""
+    finished: dict[str, Path] = {}
+
+    def trained(row: str) -> tuple[tuple[str, ...], Path]:
+        small = ["model.hidden=8"] if row == "dequantizer-original" else []
+        argv = (
+            f"--config={APPS}/configs/{row}.yaml",
+            f"data.shards={shards}",
+            "epochs=3",
+            "steps_per_epoch=8",
+            f"data.batch_size={16 if OBJECTIVES[row.split('-')[0]].frames == 1 else 4}",
+            "data.shuffle=2048",
+            "optimizer.schedule=constant",
+            *small,
+        )
+        if row not in finished:
+            output = tmp_path_factory.mktemp(row)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(AllocatorObjective, "calibrate", calibrate_among_few)
+                assert main(*argv, f"output={output}") == 0
+            finished[row] = output
+        return argv, finished[row]
+
+    return trained
+
+
 @pytest.fixture
-def fails(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def fails(main: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run it where it must fail; return what it says."""
 
     def fails(*argv: str) -> str:
-        assert app.main([*SETTINGS, *argv]) == 1
+        assert main(*SETTINGS, *argv) == 1
         said = capsys.readouterr().err.splitlines()
         assert said[-1].startswith("error: ")
         return said[-1]
@@ -151,19 +207,13 @@ def fails(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     return fails
 
 
-def command(*argv: str, ranks: int = 0) -> list[str]:
+def command(script: str | Path, *argv: str, ranks: int = 0) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
-    return [sys.executable, *torchrun, __file__, *SETTINGS, *argv]
+    return [sys.executable, *torchrun, str(script), *argv]
 
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-
-
-def ran(argv: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -171,6 +221,23 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [
         {name: value for name, value in line.items() if name != "seconds"} for line in read_log(folder / "log.jsonl")
     ]
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return content
+
+
+def nothing(self: Objective, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+    """Draw no pictures, which take a second."""
+    return []
+
+
+def shipped(folder: Path) -> Path:
+    """The weights that a training saved, with the sheet beside them."""
+    (path,) = (folder / "weights").glob("*.safetensors")
+    assert sorted((folder / "weights").iterdir()) == [path.with_suffix(".json"), path]
+    return path
 
 
 def weights(folder: Path, name: str = "best.pt") -> dict[str, Tensor]:
@@ -185,36 +252,37 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_the_loss_falls_on_the_built_in_corpus(done):
     log = lines(done)
     assert [(line["epoch"], line["step"]) for line in log] == [(n, 4 * n) for n in range(1, 6)]
-    assert log[-1]["validation"]["loss"] < 0.5 * log[0]["validation"]["loss"]
-    assert log[-1]["train"]["loss"] < 0.5 * log[0]["train"]["loss"]
-    assert log[-1]["validation"]["half"] == pytest.approx(log[-1]["validation"]["loss"] / 2)
-    assert log[-1]["scores"]["error, rms"] == pytest.approx(log[-1]["validation"]["loss"] ** 0.5, rel=1e-5)
-    assert log[-1]["scores"]["ratio to nothing"] is None
-    assert log[-1]["learning_rate"] == pytest.approx(0.001)
+    for split in ("train", "validation"):
+        assert log[-1][split]["loss"] < 0.7 * log[0][split]["loss"]
+        for line in log:
+            assert line[split]["loss"] == pytest.approx(line[split]["values"] + 0.1 * line[split]["index"])
+    assert log[-1]["learning_rate"] == pytest.approx(0.1)
 
 
 def test_it_leaves_metrics_pictures_weights_and_what_they_came_from(done):
-    metrics = json.loads((done / "metrics.json").read_text())
+    measured = metrics(done)
     best = min(lines(done), key=lambda line: line["validation"]["loss"])
-    assert metrics["validation"]["loss"] == best["validation"]["loss"]
-    assert metrics["best_epoch"] == best["epoch"]
-    assert set(metrics["test"]) == {"loss", "loss half", "error, rms", "ratio to nothing"}
-    assert metrics["ranks"] == 1
-    assert metrics["settings"] == yaml.safe_load((done / "settings.yaml").read_text())
+    scores = {f"loss {name}".removesuffix(" loss"): value for name, value in best["validation"].items()}
+    assert measured["validation"] == pytest.approx({**scores, **best["scores"]})
+    assert measured["best_epoch"] == best["epoch"]
+    assert set(measured["test"]) == {"loss", "loss values", "loss index", *ROWS["scaler"]}
+    assert measured["ranks"] == 1
+    assert measured["settings"] == yaml.safe_load((done / "settings.yaml").read_text())
     picture = matplotlib.image.imread(done / "curve.png")
     assert len(np.unique(picture[::2, ::2].reshape(-1, picture.shape[2]), axis=0)) > 20
-    assert (done / "pictures" / "fake.txt").read_text() == str([[2, 27, 52]] * 2)
-    about = json.loads((done / "weights" / "fake.json").read_text())
+    path = shipped(done)
+    assert measured["weights"] == f"weights/{path.name}"
+    about = json.loads(path.with_suffix(".json").read_text())
     assert about["curve"] == [[line["step"], line["train"]["loss"], line["validation"]["loss"]] for line in lines(done)]
     assert about["training data"]["frames"] == 2 * 16 * 27
     assert len(about["training data"]["recordings"]["MIT"]) == 16
-    shipped = torch.load(done / "weights" / "fake.pt", weights_only=True)
-    assert same({f"stage.{name}": value for name, value in shipped.items()}, weights(done))
+    own = load_stage(path, "scaler").state_dict()
+    assert same({f"stage.{name}": value for name, value in own.items()}, weights(done))
 
 
-def test_a_finished_training_says_so_and_is_left_alone(app, done, capsys):
+def test_a_finished_training_says_so_and_is_left_alone(main, done, capsys):
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
-    assert app.main([*SETTINGS, f"output={done}"]) == 0
+    assert main(*SETTINGS, f"output={done}") == 0
     assert "finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()} == before
 
@@ -222,34 +290,160 @@ def test_a_finished_training_says_so_and_is_left_alone(app, done, capsys):
 def test_other_settings_in_the_same_folder_are_refused(fails, done):
     assert "begun with epochs = 5, now 6" in fails(f"output={done}", "epochs=6")
     assert "begun with data.batch_size = 16, now 8" in fails(f"output={done}", "data.batch_size=8")
-    assert "begun with model.bias = not set, now False" in fails(f"output={done}", "model.bias=false")
+    said = fails(f"output={done}", "objective.index_weight=0.2")
+    assert "begun with objective.index_weight = not set, now 0.2" in said
 
 
-def test_saved_weights_can_be_measured_without_training(app, done, capsys):
-    metrics = json.loads((done / "metrics.json").read_text())
-    assert app.main([*SETTINGS, f"output={done}", f"weights={done}/weights/fake.pt"]) == 0
-    measured = json.loads((done / "evaluation" / "metrics.json").read_text())
-    assert measured["test"] == metrics["test"]
-    assert "error, rms" in capsys.readouterr().out
-    assert json.loads((done / "metrics.json").read_text()) == metrics
+@pytest.mark.parametrize("row", ROWS)
+def test_every_stage_learns_is_saved_and_measures_the_same_again(main, trained, shards, monkeypatch, tmp_path, row):
+    argv, output = trained(row)
+    log, measured, role = lines(output), metrics(output), row.split("-")[0]
+    assert len(log) == 3
+    assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
+    for split in ("validation", "test"):
+        assert set(ROWS[row]) <= set(measured[split])
+        assert all(measured[split][name] is not None for name in ("loss", *ROWS[row]))
+    said = json.loads(shipped(output).with_suffix(".json").read_text())
+    assert said["training settings"]["stage"] == role
+    assert said["metrics"] == {split: measured[split] for split in ("validation", "test")}
+    assert all(path.is_file() for path in (output / "pictures").rglob("*"))
+    load_stage(shipped(output), role)
+    # The model is the file's, whatever the configuration says.
+    monkeypatch.setattr(OBJECTIVES[role], "draw", nothing)
+    others = [one for one in argv if not one.startswith("model.")]
+    assert main(*others, f"output={tmp_path}", f"weights={shipped(output)}") == 0
+    again = metrics(tmp_path / "evaluation")
+    assert {split: again[split] for split in ("validation", "test")} == said["metrics"]
 
 
-LONGER = ("epochs=12", "steps_per_epoch=20")
+@pytest.mark.parametrize("role", ["transient", "allocator"])
+def test_what_trained_stages_decide_is_legal(trained, shards, role: str):
+    _, output = trained(role)
+    stage, objective = load_stage(shipped(output), role), OBJECTIVES[role]({}).eval()
+    data = TrainingData(shards, DataSettings(), objective.fields)
+    for _, run in data.runs("test"):
+        example = objective.example(run, torch.Generator().manual_seed(0))
+        if role == "transient":
+            bsm = stage(example["bands"])
+            assert ((bsm == 0) | (bsm == torch.tensor(BSM_SHORT))).all()
+            assert bsm.shape == (*example["bands"].shape[:-1], 3)
+        else:
+            answer = stage(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
+            assert set(answer.n_bfu.tolist()) <= set(BFU_AMOUNTS)
+            assert set(answer.idwl.flatten().tolist()) <= set(range(IDWL_MAX + 1))
+            assert (used_value_bits(answer.idwl) <= value_bits(answer.n_bfu)).all()
+            assert (answer.idwl * (torch.arange(N_BFU_MAX) >= answer.n_bfu[..., None]) == 0).all()
+
+
+def test_saved_weights_can_be_measured_without_training(main, done, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(
+        ScalerObjective,
+        "draw",
+        lambda self, examples, folder: shown.extend(one["idsf"].shape for one in examples) or [],
+    )
+    before = metrics(done)
+    assert main(*SETTINGS, f"output={done}", f"weights={shipped(done)}") == 0
+    measured = metrics(done / "evaluation")
+    assert measured["test"] == before["test"]
+    assert measured["weights"] == str(shipped(done))
+    assert "IDSF equal (%)" in capsys.readouterr().out
+    assert metrics(done) == before
+    assert shown == [(2, 27, 52)] * 2
+
+
+@pytest.mark.parametrize("table", ["ENCODERS", "DECODERS"])
+def test_a_stage_of_a_preset_can_be_measured(app, main, fails, done, tmp_path, monkeypatch, table: str):
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr(atrac_codec.presets, "WEIGHTS", done / "weights")
+    monkeypatch.setitem(getattr(app, table), "mine", {"scaler": Trained(shipped(done).stem), "iqmf": torch.nn.Identity})
+    settings = (f"output={tmp_path}", f"data.shards={done}/shards", "weights=mine")
+    assert main(*SETTINGS, *settings) == 0
+    assert metrics(tmp_path / "evaluation")["test"] == metrics(done)["test"]
+    assert fails(*settings, "stage=iqmf") == "error: preset mine: its iqmf is not learned"
+    assert fails(*settings, "stage=mdct") == "error: preset mine: its mdct is not learned"
+
+
+def test_numbers_that_are_not_finite_are_shown_as_a_dash(app, capsys):
+    app.show({"stage": "any", "validation": {"ratio": None, "loss": 0.25}, "test": {"loss": 0.5}})
+    assert [row.split("│")[1:4] for row in capsys.readouterr().out.splitlines() if "ratio" in row] == [
+        [" ratio ", "          – ", "    – "]
+    ]
+
+
+def test_validation_and_test_may_lie_elsewhere(main, fails, done, shards, monkeypatch, tmp_path):
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    for split in ("validation", "test"):
+        shutil.copytree(shards / split, tmp_path / "other" / split)
+    settings = DataSettings(evaluation=str(tmp_path / "other"), batch_size=4)
+    mixed, alone = (TrainingData(done / "shards", one, ["idsf"]) for one in (settings, DataSettings(batch_size=4)))
+    other = TrainingData(shards, DataSettings(), ["idsf"])
+    for one, split, whole in ((mixed, "train", alone), (mixed, "validation", other), (mixed, "test", other)):
+        found, wanted = list(one.runs(split)), list(whole.runs(split))
+        assert [number for number, _ in found] == [number for number, _ in wanted]
+        assert all(same(run, own) for (_, run), (_, own) in zip(found, wanted, strict=True))
+    assert mixed.about() == alone.about()
+    assert all(same(*pair) for pair in zip(mixed.training_batches(1, 3), alone.training_batches(1, 3), strict=True))
+
+    def measured(*argv: str) -> tuple[Any, Any]:
+        assert main(*SETTINGS, f"weights={shipped(done)}", f"output={tmp_path}", *argv) == 0
+        content = metrics(tmp_path / "evaluation")
+        return content["validation"], content["test"]
+
+    elsewhere = measured(f"data.shards={done}/shards", f"data.evaluation={tmp_path}/other")
+    assert elsewhere == measured(f"data.shards={shards}")
+    assert elsewhere[0] != metrics(done)["validation"]
+    said = fails(f"data.shards={done}/shards", "data.evaluation=nowhere", f"output={tmp_path}/out")
+    assert "nowhere/validation: no shards" in said
+
+
+def test_variants_of_the_built_in_corpus_are_for_training_alone(done, tmp_path):
+    settings = DataSettings(sounds=("noise", "attacks"), seconds=0.3, variants=3, gain=(-12, -6))
+    fields = ScalerObjective.fields
+    folder = corpus_shards(tmp_path, settings, fields)
+    more, plain = (TrainingData(one, DataSettings(), fields) for one in (folder, done / "shards"))
+    assert 2.8 * plain.about()["frames"] < more.about()["frames"] <= 3 * plain.about()["frames"]
+    assert more.about()["recordings"] == plain.about()["recordings"]
+    for split in ("validation", "test"):
+        for (_, one), (_, other) in zip(more.runs(split), plain.runs(split), strict=True):
+            assert same(one, other)
+    runs, first = ([run for _, run in data.runs("train")] for data in (more, plain))
+    assert len(runs) == 3 * len(first)
+    assert all(map(same, runs, first))
+    levels = [float(run["spectrum"].square().sum()) for run in runs]
+    gains = [10 * math.log10(level / levels[i % len(first)]) for i, level in enumerate(levels)][len(first) :: 2]
+    assert all(-12.5 < gain < -5.5 for gain in gains)  # of noise, which is as loud wherever it starts
+    assert np.std(gains) > 0.5
+    with pytest.raises(DataError, match=r'"variants": 3.*not .*"variants": 2.*remove it or choose another'):
+        corpus_shards(tmp_path, DataSettings(("noise", "attacks"), seconds=0.3, variants=2, gain=(-12, -6)), fields)
+
+
+LONGER = (
+    "stage=transient",
+    "epochs=10",
+    "steps_per_epoch=8",
+    "data.batch_size=4",
+    "data.shuffle=64",
+    "checkpoint_epochs=3",
+)
 
 
 @pytest.fixture(scope="module")
-def whole(done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A longer training that nothing interrupted."""
+def whole(main: Callable[..., int], shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A longer training that draws much at random, which nothing interrupted."""
     output = tmp_path_factory.mktemp("whole")
-    ran(command(*LONGER, f"output={output}", f"data.shards={done}/shards"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransientObjective, "draw", nothing)
+        assert main(*LONGER, f"output={output}", f"data.shards={shards}") == 0
     return output
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_killed_and_called_again_it_gives_the_same_curve(done, whole, tmp_path, epochs: int):
-    again = command(*LONGER, f"output={tmp_path}", f"data.shards={done}/shards", f"checkpoint_epochs={epochs}")
-    wait = float(np.random.default_rng().uniform(0, 0.2))
-    process = subprocess.Popen(again, env=environment(), stderr=subprocess.DEVNULL)
+def test_killed_and_called_again_it_gives_the_same_curve(main, shards, whole, tmp_path, monkeypatch, capsys):
+    settings = (*LONGER, f"output={tmp_path}", f"data.shards={shards}")
+    wait = float(np.random.default_rng().uniform(0, 0.1))
+    process = subprocess.Popen(
+        command(APPS / "train_stage.py", *settings), env=environment(), stderr=subprocess.DEVNULL
+    )
     log = tmp_path / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 4):
         time.sleep(0.005)
@@ -258,34 +452,96 @@ def test_killed_and_called_again_it_gives_the_same_curve(done, whole, tmp_path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = lines(tmp_path)
-    assert 4 <= len(killed) < 12
+    assert 4 <= len(killed) < 10
     with log.open("a") as file:
         file.write('{"half a li')
-    said = ran(again).stderr
-    assert "epoch 1 of 12" not in said
-    assert "epoch 12 of 12" in said
+    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    assert main(*settings) == 0
+    said = capsys.readouterr().err
+    assert "epoch 3 of 10" not in said
+    assert "epoch 10 of 10" in said
     assert lines(tmp_path) == lines(whole)
     assert lines(whole)[: len(killed)] == killed
     for name in ("best.pt", "checkpoint.pt"):
         assert same(weights(tmp_path, name), weights(whole, name))
 
 
-def test_two_ranks_have_equal_weights_and_reach_the_final_learning_rate(done, tmp_path):
-    settings = (f"output={tmp_path}", f"data.shards={done}/shards")
-    two = ran(command(*settings, ranks=2))
-    assert "stage fake, 2 ranks" in two.stdout
-    hashes = {line.split(": weights ")[1] for line in two.stdout.splitlines() if ": weights " in line}
-    assert "rank 0: weights" in two.stdout
-    assert "rank 1: weights" in two.stdout
+def test_ctrl_c_can_be_gone_on_from(main, shards, whole, tmp_path, monkeypatch, capsys):
+    forward, steps = TransientObjective.forward, 0
+
+    def interrupted(self: TransientObjective, example: Tensors) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += self.training
+        if steps > 4 * 8 + 5:
+            raise KeyboardInterrupt
+        return forward(self, example)
+
+    settings = (*LONGER, f"output={tmp_path}", f"data.shards={shards}")
+    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    with monkeypatch.context() as patch:
+        patch.setattr(TransientObjective, "forward", interrupted)
+        assert main(*settings) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert lines(tmp_path) == lines(whole)[:4]
+    assert main(*settings) == 0
+    assert lines(tmp_path) == lines(whole)
+
+
+def test_two_ranks_are_alike_before_and_after_calibration_and_measure_as_one(main, shards, monkeypatch, tmp_path):
+    settings = ("stage=transient", f"data.shards={shards}", "data.batch_size=2", "data.shuffle=64", "epochs=3")
+    rates = ("optimizer.schedule=cosine", "optimizer.learning_rate=0.05", "optimizer.final_learning_rate=0.001")
+    argv = command(__file__, *settings, *rates, f"output={tmp_path}", "steps_per_epoch=6", ranks=2)
+    done = subprocess.run(argv, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "stage transient, 2 ranks" in done.stdout
+    assert "rank 0: weights" in done.stdout
+    assert "rank 1: weights" in done.stdout
+    said = done.stdout.splitlines()
+    hashes = {line.split(": weights ")[1] for line in said if ": weights " in line}
     assert len(hashes) == 1
-    one, both = lines(done), lines(tmp_path)
-    assert [line["step"] for line in both] == [line["step"] for line in one]
-    assert [line["learning_rate"] for line in both] == [line["learning_rate"] for line in one]
+    calibrated = [line for line in said if line.startswith("calibrated ")]
+    stage = load_stage(shipped(tmp_path), "transient")
+    objective = TransientObjective({})
+    objective.stage.load_state_dict(stage.state_dict())
+    assert calibrated == [f"calibrated {weights_hash(objective)} by 16"] * 2
+    assert not torch.equal(stage.rise, weights(tmp_path)["stage.rise"])
+    log, optimizer = lines(tmp_path), OptimizerSettings(0.05, 0.001)
+    assert [line["step"] for line in log] == [6, 12, 18]
+    assert [line["learning_rate"] for line in log] == [learning_rate(optimizer, step, 18) for step in (5, 11, 17)]
     rate = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["schedule"]["_last_lr"]
-    assert rate == torch.load(done / "checkpoint.pt", weights_only=True)["schedule"]["_last_lr"]
     assert rate == [pytest.approx(0.001)]
-    assert both[-1]["validation"]["loss"] < 0.5 * both[0]["validation"]["loss"]
-    assert json.loads((tmp_path / "metrics.json").read_text())["ranks"] == 2
+    assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
+    both = metrics(tmp_path)
+    assert both["ranks"] == 2
+    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    assert main(*settings, "steps_per_epoch=6", f"output={tmp_path}", f"weights={shipped(tmp_path)}") == 0
+    one = metrics(tmp_path / "evaluation")
+    assert one["validation"] == pytest.approx(both["validation"])
+    assert one["test"] == pytest.approx(both["test"])
+
+
+def test_calibration_comes_once_after_training_with_the_best_weights(main, done, monkeypatch, tmp_path):
+    calls = []
+
+    def calibrate(self: ScalerObjective, examples: Sequence[Tensors]) -> None:
+        assert not self.training
+        assert len(lines(tmp_path)) == 2
+        assert same(self.state_dict(), weights(tmp_path))
+        calls.append(sum(one["idsf"].numel() // N_BFU_MAX for one in examples))
+        with torch.no_grad():
+            self.stage.levels.add_(0.25)
+
+    monkeypatch.setattr(ScalerObjective, "calibrate", calibrate)
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    settings = (*SETTINGS, "epochs=2", f"output={tmp_path}", f"data.shards={done}/shards")
+    assert main(*settings) == 0
+    assert main(*settings) == 0
+    assert calls == [2 * 16 * 27]
+    levels = load_stage(shipped(tmp_path), "scaler").state_dict()["levels"]
+    torch.testing.assert_close(levels, weights(tmp_path)["stage.levels"] + 0.25)
+    assert main(*settings, f"weights={shipped(tmp_path)}") == 0
+    assert len(calls) == 1
+    assert metrics(tmp_path / "evaluation")["test"] == metrics(tmp_path)["test"]
 
 
 def test_ranks_share_what_is_evaluated(done):
@@ -301,52 +557,44 @@ def test_ranks_share_what_is_evaluated(done):
 def test_batches_have_frames_and_are_fixed_by_seed_and_epoch(done):
     def drawn(epoch: int, seed: int = 1, frames: int = 1) -> list[dict[str, Tensor]]:
         settings = DataSettings(batch_size=6, shuffle=20)
-        data = TrainingData(done / "shards", settings, ["idsf", "max_energy"], frames, seed=seed)
+        data = TrainingData(done / "shards", settings, ["idsf", "scaled"], frames, seed=seed)
         return list(data.training_batches(epoch, 3))
 
     assert [list(batch["idsf"].shape) for batch in drawn(1)] == [[6, 1, 52]] * 3
-    assert list(drawn(1, frames=4)[0]["max_energy"].shape) == [6, 4, 52]
+    assert list(drawn(1, frames=4)[0]["scaled"].shape) == [6, 4, 512]
     assert all(same(*pair) for pair in zip(drawn(2), drawn(2), strict=True))
     assert not same(drawn(2)[0], drawn(3)[0])
     assert not same(drawn(2)[0], drawn(2, seed=2)[0])
 
 
-def test_it_stops_when_the_validation_loss_no_longer_falls(app, done, tmp_path):
+def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypatch, tmp_path):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=500", "patience=2", "steps_per_epoch=2")
-    assert app.main([*SETTINGS, *settings, "optimizer.learning_rate=0.5", "optimizer.schedule=constant"]) == 0
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
     losses = [line["validation"]["loss"] for line in lines(tmp_path)]
     best = losses.index(min(losses))
     assert len(losses) == best + 3 < 500
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert (metrics["best_epoch"], metrics["epochs"]) == (best + 1, len(losses))
-    assert metrics["validation"]["loss"] == losses[best]
+    measured = metrics(tmp_path)
+    assert (measured["best_epoch"], measured["epochs"]) == (best + 1, len(losses))
+    assert measured["validation"]["loss"] == losses[best]
 
 
-def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, tmp_path):
+def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, tmp_path, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "scaler", Spoiled)
     said = fails(f"output={tmp_path}", f"data.shards={done}/shards", "objective.spoil_at=6")
     assert "step 6: loss = nan" in said
     assert len(lines(tmp_path)) == 1
     assert all(value.isfinite().all() for value in weights(tmp_path, "checkpoint.pt").values())
 
 
-def test_ctrl_c_can_be_gone_on_from(app, done, tmp_path, monkeypatch, capsys):
-    def interrupted(self: FakeObjective, example: Tensors) -> dict[str, Tensor]:
-        raise KeyboardInterrupt
-
-    settings = [*SETTINGS, f"output={tmp_path}", f"data.shards={done}/shards", "epochs=2"]
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeObjective, "measure", interrupted)
-        assert app.main(settings) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
-    assert app.main(settings) == 0
-    assert len(lines(tmp_path)) == 2
-
-
-def test_bf16_and_tensorboard_on_request(app, done, tmp_path):
+def test_bf16_and_tensorboard_on_request(main, trained, monkeypatch, tmp_path):
     pytest.importorskip("tensorboard")
-    settings = [f"output={tmp_path}", f"data.shards={done}/shards", "epochs=2", "precision=bf16", "tensorboard=true"]
-    assert app.main([*SETTINGS, *settings]) == 0
-    assert lines(tmp_path)[-1]["train"] != lines(done)[1]["train"]
+    argv, output = trained("dequantizer-original")
+    monkeypatch.setattr(OBJECTIVES["dequantizer"], "draw", nothing)
+    assert main(*argv, f"output={tmp_path}", "precision=bf16", "tensorboard=true") == 0
+    exact, rounded = lines(output)[-1]["train"], lines(tmp_path)[-1]["train"]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.1)
     assert all(value.dtype == torch.float32 for value in weights(tmp_path).values())
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
@@ -367,29 +615,41 @@ def test_without_tensorboard_it_says_so(fails, done, tmp_path, monkeypatch):
         ("epochs=true", "epochs = True (command line): input should be a valid integer"),
         ("data=3", "data = 3 (command line): input should be an object"),
         ("data.sounds=[noises]", "data.sounds.0 = 'noises' (command line): input should be 'music'"),
+        ("data.variants=0", "data.variants = 0 (command line): input should be greater than or equal to 1"),
+        ("data.gain=[-6,0]", "variants = 1 with Augmentation(offset=False, gain=(-6.0, 0.0)"),
         ("optimizer.schedule=linear", "input should be 'constant', 'cosine' or 'exponential'"),
         ("optimizer.warmup_steps=20", "warmup_steps = 20, allowed below the 20 steps"),
         ("epochs", "'epochs' (command line): allowed key=value"),
-        ("stage=nothing", "stage = 'nothing', allowed fake"),
-        ("model.hidden=3", "model or objective settings of stage fake: "),
+        ("stage=nothing", "stage = 'nothing', allowed qmf, transient, mdct, scaler, allocator, quantizer, dequantizer"),
+        ("model.hidden=3", "model or objective settings of stage scaler: "),
         ("data.shards=nowhere", "nowhere/train: no shards"),
-        ("weights=nowhere.pt", "nowhere.pt"),
+        ("weights=nowhere.pt", "nowhere.pt: no name of a checkpoint"),
+        ("weights=nowhere/scaler-01234567.safetensors", "nowhere/scaler-01234567"),
+        ("weights=nowhere/qmf-01234567.safetensors", "role qmf, asked for scaler"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(fails, tmp_path, wrong: str, said: str):
     assert said in fails(f"output={tmp_path}/out", wrong)
 
 
-def test_a_field_that_shards_lack_is_named(fails, done, tmp_path, monkeypatch):
-    monkeypatch.setattr(FakeObjective, "fields", ("max_energy", "bands"))
-    said = fails(f"output={tmp_path}", f"data.shards={done}/shards")
-    assert "no field 'bands', it has idsf, max_energy" in said
+@pytest.mark.parametrize(
+    ("preset", "role"), [("reference", "qmf"), ("bitexact", "imdct"), ("standard", "dequantizer"), ("standard", "mdct")]
+)
+def test_presets_without_that_stage_learned_have_nothing_to_measure(fails, tmp_path, preset: str, role: str):
+    said = fails(f"stage={role}", f"output={tmp_path}/out", f"weights={preset}")
+    assert said == f"error: preset {preset}: its {role} is not learned"
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_checkpoint_and_another_number_of_ranks_are_refused(app, fails, done, tmp_path, monkeypatch):
+def test_a_field_that_shards_lack_is_named(fails, done, tmp_path):
+    said = fails("stage=qmf", f"output={tmp_path}", f"data.shards={done}/shards")
+    assert "no field 'pcm', it has bsm, idsf, scaled, spectrum" in said
+
+
+def test_a_damaged_checkpoint_and_another_number_of_ranks_are_refused(app, main, fails, done, tmp_path, monkeypatch):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards")
     monkeypatch.setattr(app, "report", lambda *args, **more: None)
-    assert app.main([*SETTINGS, *settings]) == 0
+    assert main(*SETTINGS, *settings) == 0
     path = tmp_path / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)
     torch.save({**checkpoint, "state": {**checkpoint["state"], "ranks": 2}}, path)
@@ -402,17 +662,17 @@ def test_a_file_states_what_differs_from_its_base_and_the_command_line_counts_mo
     (tmp_path / "base.yaml").write_text(
         "epochs: 3\nsteps_per_epoch: 1e1\noptimizer: {learning_rate: 1e-3, betas: [0.5, 0.9]}"
     )
-    (tmp_path / "own.yaml").write_text("base: base.yaml\nstage: fake\nsteps_per_epoch: 7\nmodel: {a: 1, b: {c: 2}}\n")
+    (tmp_path / "own.yaml").write_text("base: base.yaml\nstage: any\nsteps_per_epoch: 7\nmodel: {a: 1, b: {c: 2}}\n")
     settings = read_settings([tmp_path / "own.yaml"], ["optimizer.learning_rate=2e-4", "model.b.d=x", "data.seconds=2"])
     assert settings == TrainingSettings(
-        stage="fake",
+        stage="any",
         epochs=3,
         steps_per_epoch=7,
         model={"a": 1, "b": {"c": 2, "d": "x"}},
         data=DataSettings(seconds=2.0),
         optimizer=OptimizerSettings(learning_rate=2e-4, betas=(0.5, 0.9)),
     )
-    assert settings.folder == Path("runs/fake")
+    assert settings.folder == Path("runs/any")
 
 
 @pytest.mark.parametrize(
@@ -428,18 +688,22 @@ def test_a_file_states_what_differs_from_its_base_and_the_command_line_counts_mo
 )
 def test_what_is_wrong_in_a_file_is_said_with_its_name(tmp_path, content: str, said: str):
     (tmp_path / "own.yaml").write_text(content)
-    stage = [] if content == "epochs: 1" else ["stage=fake"]
+    stage = [] if content == "epochs: 1" else ["stage=any"]
     with pytest.raises(ValueError, match=said):
         read_settings([tmp_path / "own.yaml"], [*stage, "steps_per_epoch=1"] + ["epochs=1"] * ("epochs" not in content))
 
 
 @pytest.mark.parametrize("config", sorted((APPS / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_configurations_are_valid(config: Path):
-    assert read_settings([config], ["stage=any"] if config.stem == "base" else []).stage in (config.stem, "any")
+    wanted = "any" if config.stem == "base" else config.stem.split("-")[0]
+    settings = read_settings([config], ["stage=any"] if config.stem == "base" else [])
+    assert settings.stage == wanted
+    if wanted in OBJECTIVES:
+        OBJECTIVES[wanted](settings.model, **settings.objective)
 
 
 def test_resolved_settings_are_read_back_as_they_were(tmp_path):
-    settings = TrainingSettings("fake", 2, 3, output=str(tmp_path), data=DataSettings(sounds=("noise",)))
+    settings = TrainingSettings("any", 2, 3, output=str(tmp_path), data=DataSettings(sounds=("noise",)))
     claim(settings, write=True)
     claim(settings, write=True)
     assert read_settings([tmp_path / "settings.yaml"]) == settings

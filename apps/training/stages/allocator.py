@@ -46,6 +46,7 @@ class AllocatorObjective(Objective):
     Args:
         boosts: what a BFU's turn costs, so that none is thought to come that need not.
         silences: what it costs to take a BFU for inaudible, for the same purpose.
+        roughness: what differences between neighbouring BFUs cost, so that those that seldom get bits do not drift off.
         steps: training steps over which the decisions narrow.
     """
 
@@ -53,9 +54,16 @@ class AllocatorObjective(Objective):
     frames: ClassVar[int] = 1
     progress: Tensor
 
-    def __init__(self, model: dict[str, Any], boosts: float = 0.3, silences: float = 0.3, steps: int = 4000) -> None:
+    def __init__(
+        self,
+        model: dict[str, Any],
+        boosts: float = 0.3,
+        silences: float = 0.3,
+        roughness: float = 0.002,
+        steps: int = 4000,
+    ) -> None:
         super().__init__()
-        self.boosts, self.silences, self.steps = boosts, silences, steps
+        self.boosts, self.silences, self.roughness, self.steps = boosts, silences, roughness, steps
         self.stage, self.layout = NeuralAllocator(**model), BfuLayout()
         self.register_buffer("progress", torch.zeros(()))
 
@@ -81,7 +89,9 @@ class AllocatorObjective(Objective):
         boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.turn) / widths["turn"]).mean()
         audibility = self.stage.audibility(example["energy"], example["loudness"])
         silences = torch.sigmoid(-audibility / widths["audible"]).mean()
-        return {"loss": fit + self.boosts * boosts + self.silences * silences, "fit": fit}
+        rough = sum(x.diff(dim=-1).square().sum(-1).mean() for x in (self.stage.tables, self.stage.threshold / 2))
+        costs = self.boosts * boosts + self.silences * silences + self.roughness * rough
+        return {"loss": fit + costs, "fit": fit}
 
     def _width(self, first: float, last: float) -> float:
         return first * (last / first) ** min(float(self.progress), 1.0)

@@ -111,6 +111,7 @@ class TransientObjective(Objective):
         for size in (128, 128, 256):
             time = torch.arange(frames * size)
             pitch, phase = torch.rand(2, 2, items, 1, generator=generator)
+            pitch = 0.5 - 0.5 * (math.pi * pitch).cos()  # most tones near the ends of the band, where filters are deep
             steady, jumping = (math.pi * pitch * time + 7 * phase).sin()
             length = int(torch.randint(5, 150, (), generator=generator))
             jumping = jumping * _jumping(items, len(time), length, generator)

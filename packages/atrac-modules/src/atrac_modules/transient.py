@@ -113,8 +113,8 @@ class NeuralTransient(Transient):
     short where max over the frame of max(change - rise, -change - fall) > 0, change in dB
 
     That blocks have 16 samples and that a level is compared with the one before is built in; filters, thresholds and
-    the steepness of the slope are learned, 261 numbers. Several filters whose powers are added find the one that is wanted;
-    a single one gets stuck at its magnitude response with another phase.
+    the steepness of the slope are learned, 261 numbers. Several filters whose powers are added find the one that is
+    wanted; a single one gets stuck at its magnitude response with another phase.
 
     Args:
         filters: number of filters for each band.
