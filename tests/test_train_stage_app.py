@@ -108,18 +108,19 @@ if __name__ == "__main__":
     sys.exit(importlib.import_module("train_stage").main())
 
 
+CALIBRATE = AllocatorObjective.calibrate
+
+
 def calibrate_among_few(self: AllocatorObjective, examples: Sequence[Tensors]) -> None:
     """Calibrate an allocator in a second, not in minutes: few offsets, hardly any turns, few units."""
     added, moved = allocator._added, allocator._moved
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("atrac_modules.allocator.NEVER", float(self.stage.turn.sort().values[2]))
+        patch.setattr("atrac_modules.allocator.NEVER", float(self.stage.turn.detach().sort().values[2]))
         patch.setattr(allocator, "_added", lambda *where: itertools.islice(added(*where), 0, None, 400))
-        patch.setattr(allocator, "_moved", lambda *where: itertools.islice(moved(*where), 1))
+        patch.setattr(allocator, "_moved", lambda *where: itertools.islice(moved(*where), 2))
+        patch.setattr(allocator, "N_BFU_MAX", 4)
         patch.setattr(allocator, "CALIBRATED", 40)
         CALIBRATE(self, examples)
-
-
-CALIBRATE = AllocatorObjective.calibrate
 
 
 @pytest.fixture(scope="module")
@@ -172,14 +173,14 @@ def trained(
     finished: dict[str, Path] = {}
 
     def trained(row: str) -> tuple[tuple[str, ...], Path]:
+        single = OBJECTIVES[row.split("-")[0]].frames == 1
         small = ["model.hidden=8"] if row == "dequantizer-original" else []
         argv = (
             f"--config={APPS}/configs/{row}.yaml",
             f"data.shards={shards}",
-            "epochs=3",
-            "steps_per_epoch=8",
-            f"data.batch_size={16 if OBJECTIVES[row.split('-')[0]].frames == 1 else 4}",
-            "data.shuffle=2048",
+            "epochs=2",
+            "steps_per_epoch=12",
+            *(["data.batch_size=16", "data.shuffle=2048"] if single else ["data.batch_size=4", "data.shuffle=64"]),
             "optimizer.schedule=constant",
             *small,
         )
@@ -298,7 +299,6 @@ def test_other_settings_in_the_same_folder_are_refused(fails, done):
 def test_every_stage_learns_is_saved_and_measures_the_same_again(main, trained, shards, monkeypatch, tmp_path, row):
     argv, output = trained(row)
     log, measured, role = lines(output), metrics(output), row.split("-")[0]
-    assert len(log) == 3
     assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
     for split in ("validation", "test"):
         assert set(ROWS[row]) <= set(measured[split])
@@ -313,7 +313,11 @@ def test_every_stage_learns_is_saved_and_measures_the_same_again(main, trained, 
     others = [one for one in argv if not one.startswith("model.")]
     assert main(*others, f"output={tmp_path}", f"weights={shipped(output)}") == 0
     again = metrics(tmp_path / "evaluation")
-    assert {split: again[split] for split in ("validation", "test")} == said["metrics"]
+    for split in ("validation", "test"):
+        # Losses of an allocator depend on how far its training is.
+        compared = [name for name in measured[split] if role != "allocator" or not name.startswith("loss")]
+        assert set(again[split]) == set(measured[split])
+        assert all(again[split][name] == measured[split][name] for name in compared)
 
 
 @pytest.mark.parametrize("role", ["transient", "allocator"])
@@ -397,25 +401,28 @@ def test_validation_and_test_may_lie_elsewhere(main, fails, done, shards, monkey
     assert "nowhere/validation: no shards" in said
 
 
-def test_variants_of_the_built_in_corpus_are_for_training_alone(done, tmp_path):
-    settings = DataSettings(sounds=("noise", "attacks"), seconds=0.3, variants=3, gain=(-12, -6))
+def test_variants_of_the_built_in_corpus_are_for_training_alone(app, tmp_path):
     fields = ScalerObjective.fields
-    folder = corpus_shards(tmp_path, settings, fields)
-    more, plain = (TrainingData(one, DataSettings(), fields) for one in (folder, done / "shards"))
-    assert 2.8 * plain.about()["frames"] < more.about()["frames"] <= 3 * plain.about()["frames"]
+
+    def corpus(name: str, **more: Any) -> TrainingData:
+        settings = DataSettings(sounds=("noise",), seconds=0.2, **more)
+        return TrainingData(corpus_shards(tmp_path / name, settings, fields), settings, fields)
+
+    plain, more = corpus("plain"), corpus("more", variants=3, gain=(-12, -6))
+    assert 2.7 * plain.about()["frames"] < more.about()["frames"] <= 3 * plain.about()["frames"]
     assert more.about()["recordings"] == plain.about()["recordings"]
     for split in ("validation", "test"):
         for (_, one), (_, other) in zip(more.runs(split), plain.runs(split), strict=True):
             assert same(one, other)
-    runs, first = ([run for _, run in data.runs("train")] for data in (more, plain))
+    first, runs = ([run for _, run in data.runs("train")] for data in (plain, more))
     assert len(runs) == 3 * len(first)
-    assert all(map(same, runs, first))
-    levels = [float(run["spectrum"].square().sum()) for run in runs]
-    gains = [10 * math.log10(level / levels[i % len(first)]) for i, level in enumerate(levels)][len(first) :: 2]
-    assert all(-12.5 < gain < -5.5 for gain in gains)  # of noise, which is as loud wherever it starts
+    assert all(map(same, first, runs))
+    levels = [float(run["spectrum"].square().sum(-1).mean()) for run in runs]
+    gains = [10 * math.log10(level / levels[i % len(first)]) for i, level in enumerate(levels)][len(first) :]
+    assert all(-12.5 < gain < -5.5 for gain in gains)
     assert np.std(gains) > 0.5
     with pytest.raises(DataError, match=r'"variants": 3.*not .*"variants": 2.*remove it or choose another'):
-        corpus_shards(tmp_path, DataSettings(("noise", "attacks"), seconds=0.3, variants=2, gain=(-12, -6)), fields)
+        corpus("more", variants=2, gain=(-12, -6))
 
 
 LONGER = (
@@ -577,6 +584,16 @@ def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypat
     measured = metrics(tmp_path)
     assert (measured["best_epoch"], measured["epochs"]) == (best + 1, len(losses))
     assert measured["validation"]["loss"] == losses[best]
+
+
+def test_the_last_weights_are_kept_on_request(main, done, monkeypatch, tmp_path):
+    settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=6", "steps_per_epoch=2", "keep=last")
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
+    losses = [line["validation"]["loss"] for line in lines(tmp_path)]
+    assert min(losses) < losses[-1] == metrics(tmp_path)["validation"]["loss"]
+    assert metrics(tmp_path)["best_epoch"] == 6
+    assert same(weights(tmp_path), weights(tmp_path, "checkpoint.pt"))
 
 
 def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, tmp_path, monkeypatch):

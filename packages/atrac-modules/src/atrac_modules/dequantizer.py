@@ -20,6 +20,9 @@ from atrac_modules.bfu import BfuLayout
 from atrac_modules.scaler import scale_factor
 from atrac_modules.stage import Stage, check_shape, full_precision
 
+_PIECE: Final = 128
+"""Sound units that the correction works on at a time, so that it takes little memory."""
+
 
 class Dequantizer(Stage):
     """Turns quantized values into coefficients.
@@ -138,6 +141,11 @@ class _Correction(nn.Module):
 
     def forward(self, quantized: Tensor, step: Tensor, idwl: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
         """Shape: quantized, step [*, F, 512] -> [*, F, 512]."""
+        inputs = [x.reshape(-1, x.shape[-1]).split(_PIECE) for x in (quantized, step, idwl, bsm)]
+        pieces = [self._correct(q, s, i, b, layout) for q, s, i, b in zip(*inputs)]
+        return torch.cat(pieces).view_as(quantized)
+
+    def _correct(self, quantized: Tensor, step: Tensor, idwl: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
         around = pad((quantized * step).detach(), (self.neighbours, self.neighbours))
         # From a thousandth of a step to a thousand: compressed, with the sign kept.
         seen = torch.asinh(around.unfold(-1, 2 * self.neighbours + 1, 1) / step.detach().unsqueeze(-1))

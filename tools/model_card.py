@@ -1,0 +1,121 @@
+"""Write the model card of the weights that come with atrac-codec, from the JSON beside them.
+
+    python tools/model_card.py
+
+A test holds the card to what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = Path(__file__).parents[1] / "packages/atrac-codec/src/atrac_codec/weights"
+ORDER = ("qmf", "transient", "mdct", "scaler", "allocator", "quantizer", "dequantizer", "imdct", "iqmf")
+HEAD = """# Weights
+
+Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named by their SHA-256; `ROLE-HASH.json` what
+they came from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and runs
+no stored code. Presets name them (`presets.py`) and share them: encoder and decoder `neural-stages` are the nine stages
+that imitate the reference codec, decoder `neural` has another dequantizer, which looks for what was there before
+quantization. The files of one preset take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
+
+This card is written by `tools/model_card.py`.
+
+## What they are for
+
+Encoding and decoding ATRAC1, and as a start for training. Files of encoder `neural-stages` play everywhere; decoder
+`neural` is this project's alone. They imitate an encoder, they do not improve on it. Not for anything else.
+
+## How they were trained
+
+Each stage from random weights by one command, on one of two CPU cores that did other work too; the time is that of the
+epochs. Shards of recordings are those of `apps/extract.py FOLDER -o recordings` (to measure) and the same with
+`--variants 3 --gain -40 0 --offset` (to train). No other recordings than those below were trained on; where the data is
+the built-in corpus, none were. The recordings measured on are in neither: their split is by recording.
+"""
+
+
+def main() -> None:
+    """Write the card."""
+    (WEIGHTS / "README.md").write_text(card(), encoding="utf-8")
+
+
+def card() -> str:
+    """Return the card's text."""
+    sheets = sorted(
+        ((path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in WEIGHTS.glob("*.json")),
+        key=lambda one: (ORDER.index(one[1]["role"]), one[1]["settings"].get("hidden", 0)),
+    )
+    return "\n".join([HEAD, *training(sheets), *scores(sheets), *recordings(sheets)])
+
+
+def training(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Return the table of trainings."""
+    lines = [
+        "| file | command | data | frames of a channel | steps | seed | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, sheet in sheets:
+        settings, data = sheet["training settings"], sheet["training data"]
+        steps = len(sheet["curve"]) * settings["steps_per_epoch"]
+        columns = (
+            f"`{name}`", f"`{command(sheet)}`", kind(sheet), f"{data['frames']:,}", f"{steps:,}", sheet["seed"],
+            f"{sheet['seconds']:.0f}",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, columns)) + " |")
+    return [*lines, ""]
+
+
+def command(sheet: dict[str, Any]) -> str:
+    """Return the command that trained a stage."""
+    corrects = sheet["role"] == "dequantizer" and sheet["settings"]["hidden"]
+    config = " --config apps/configs/dequantizer-original.yaml" if corrects else ""
+    data = sheet["training settings"]["data"]
+    folders = "".join(f" data.{key}={data[key]}" for key in ("shards", "evaluation") if data[key])
+    return f"python apps/train_stage.py stage={sheet['role']}{config}{folders}"
+
+
+def kind(sheet: dict[str, Any]) -> str:
+    """Return what a stage was trained on."""
+    data = sheet["training settings"]["data"]
+    return "recordings" if data["shards"] else f"built-in corpus: {', '.join(data['sounds']) or 'all sounds'}"
+
+
+def scores(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Return the tables of what was reached on the test split."""
+    lines = ["## What they reach", "", "On the recordings of the test split:", ""]
+    for name, sheet in sheets:
+        lines += [f"`{name}`:", "", "| score | validation | test |", "|---|---|---|"]
+        validation, test = (sheet["metrics"][split] for split in ("validation", "test"))
+        for score, value in test.items():
+            if "loss" not in score:
+                lines.append(f"| {score} | {number(validation.get(score))} | {number(value)} |")
+        lines.append("")
+    return lines
+
+
+def number(value: float | None) -> str:
+    """Return a number with four digits that say something, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.2f}" if abs(value) >= 1 else f"{value:.4g}"
+
+
+def recordings(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Return the recordings that were trained on, by licence."""
+    found: dict[str, set[str]] = {}
+    for _, sheet in sheets:
+        if sheet["training settings"]["data"]["shards"]:
+            for licence, names in sheet["training data"]["recordings"].items():
+                found.setdefault(licence, set()).update(names)
+    lines = ["## Recordings that were trained on", ""]
+    for licence, names in sorted(found.items()):
+        shown = ", ".join(f"`{name}`" for name in sorted(names))
+        lines.append(f"- {licence} ({len(names)}): {shown}")
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    main()
