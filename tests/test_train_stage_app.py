@@ -113,10 +113,10 @@ CALIBRATE = AllocatorObjective.calibrate
 
 def calibrate_among_few(self: AllocatorObjective, examples: Sequence[Tensors]) -> None:
     """Calibrate an allocator in a second, not in minutes: few offsets, hardly any turns, few units."""
-    added, moved = allocator._added, allocator._moved
+    moved = allocator._moved
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("atrac_modules.allocator.NEVER", float(self.stage.turn.detach().sort().values[2]))
-        patch.setattr(allocator, "_added", lambda *where: itertools.islice(added(*where), 0, None, 400))
+        patch.setattr(allocator, "SEARCHES", ((0.5, 0.25, 1),))
         patch.setattr(allocator, "_moved", lambda *where: itertools.islice(moved(*where), 2))
         patch.setattr(allocator, "N_BFU_MAX", 4)
         patch.setattr(allocator, "CALIBRATED", 40)
@@ -598,16 +598,6 @@ def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypat
     measured = metrics(tmp_path)
     assert (measured["best_epoch"], measured["epochs"]) == (best + 1, len(losses))
     assert measured["validation"]["loss"] == losses[best]
-
-
-def test_the_last_weights_are_kept_on_request(main, done, monkeypatch, tmp_path):
-    settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=3", "steps_per_epoch=2", "keep=last")
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
-    assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
-    losses = [line["validation"]["loss"] for line in lines(tmp_path)]
-    assert min(losses) < losses[-1] == metrics(tmp_path)["validation"]["loss"]
-    assert metrics(tmp_path)["best_epoch"] == 3
-    assert same(weights(tmp_path), weights(tmp_path, "checkpoint.pt"))
 
 
 def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, tmp_path, monkeypatch):

@@ -90,8 +90,6 @@ class TrainingSettings:
         steps_per_epoch: optimizer steps between two evaluations.
         seed: of first weights, order of the data and whatever is drawn.
         patience: epochs without a better validation loss after which it stops; 0 never.
-        keep: the weights of the epoch with the best validation loss, or of the last one, where losses of different
-            epochs do not compare.
         checkpoint_epochs: epochs between checkpoints.
         output: folder; default: runs/<stage>.
         tensorboard: write for TensorBoard too.
@@ -107,7 +105,6 @@ class TrainingSettings:
     steps_per_epoch: _Count
     seed: int = 0
     patience: _CountOrNone = 0
-    keep: Literal["best", "last"] = "best"
     checkpoint_epochs: _Count = 1
     output: str = ""
     tensorboard: bool = False

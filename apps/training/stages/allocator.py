@@ -36,6 +36,8 @@ WIDTHS: Final = {"level": (1.0, 0.03), "audible": (6.0, 0.2), "turn": (0.3, 0.03
 """Width of each decision at the start and the end of training: bits, log2 of energy, turns."""
 OUTLIERS: Final = 1e-3
 """Share of word lengths that nothing here explains."""
+SEARCHES: Final = ((10.0, 0.25, 20), (0.25, 0.0625, 2))
+"""Reach and pace in bits with which calibration looks for what each rule adds, and of how many units it takes one."""
 CALIBRATED: Final = 3000
 """Sound units at most that calibration looks at."""
 
@@ -94,7 +96,8 @@ class AllocatorObjective(Objective):
         return {"loss": fit + costs, "fit": fit}
 
     def _width(self, first: float, last: float) -> float:
-        return first * (last / first) ** min(float(self.progress), 1.0)
+        """Return a width of this moment of training; evaluation is at the last one, so that epochs compare."""
+        return first * (last / first) ** (min(float(self.progress), 1.0) if self.training else 1.0)
 
     def _likelihood(self, example: Tensors, levels: Tensor, widths: dict[str, float]) -> Tensor:
         """Return the logarithm of how likely the teacher's word lengths are. Shape: levels [U, L] -> [U, L, S]."""
@@ -123,25 +126,38 @@ class AllocatorObjective(Objective):
         """Find what each rule adds to all BFUs, and in which order turns come, by agreement on a sample of units."""
         step = -(-sum(len(example["idsf"]) for example in examples) // CALIBRATED)
         units = {name: torch.cat([example[name] for example in examples])[::step] for name in examples[0]}
-        audible = (self.stage.audibility(units["energy"], units["loudness"]) > 0) | units["short"]
-
-        def agreement(tables: Tensor, order: list[int], every: int = 1) -> float:
-            self.stage.tables.copy_(tables)
-            wanted = self.stage.wanted(units["idsf"][::every], units["short"][::every]).double()
-            _, idwl = allocate(wanted.where(audible[::every], -torch.inf), order)
-            same, counted = _agreement(idwl, units["idwl"][::every], 0)
-            return float(same.sum() / counted.sum())
-
+        for reach, pace, every in SEARCHES:
+            self._add(units, reach, pace, every)
         tables, order = self.stage.tables.clone(), self.stage.boosted
-        for reach, pace, every in ((6.0, 0.25, 10), (0.25, 0.0625, 2)):
-            tables = max(_added(tables, reach, pace), key=lambda tried: agreement(tried, order, every))
         for bfu in (*order, *range(N_BFU_MAX), *order, *order):
             moved = [(tables, order), *_moved(tables, order, bfu)]
-            tables, order = max(moved, key=lambda tried: agreement(tried[0], tried[1], 2))
-        tables = max(_added(tables, 0.0625, 0.02), key=lambda tried: agreement(tried, order))
+            reached = []
+            for changed, turns in moved:
+                self.stage.tables.copy_(changed)
+                reached.append(float(self._agreement(units, turns, torch.zeros(1, 2), 2)))
+            tables, order = moved[reached.index(max(reached))]
         self.stage.tables.copy_(tables)
         self.stage.turn.fill_(2 * NEVER)
         self.stage.turn[order] = torch.linspace(0, 1, len(order)).to(self.stage.turn)
+        self._add(units, 0.0625, 0.02)
+
+    def _add(self, units: Tensors, reach: float, pace: float, every: int = 1) -> None:
+        """Add to the tables of each rule what agrees most often."""
+        offsets = torch.arange(-reach, reach + pace / 2, pace)
+        pairs = torch.cartesian_prod(offsets, offsets)
+        reached = torch.cat([self._agreement(units, self.stage.boosted, some, every) for some in pairs.split(64)])
+        self.stage.tables.add_(pairs[reached.argmax()].to(self.stage.tables)[:, None, None])
+
+    def _agreement(self, units: Tensors, order: list[int], added: Tensor, every: int) -> Tensor:
+        """Return the share of word lengths that agree with something added to each rule. Shape: added [K, 2] -> [K]."""
+        idsf, short, idwl = (units[name][::every] for name in ("idsf", "short", "idwl"))
+        audible = (self.stage.audibility(units["energy"][::every], units["loudness"][::every]) > 0) | short
+        share = self.stage.mixture(idsf)
+        first, second = added.to(share).T[:, :, None, None]
+        wanted = self.stage.wanted(idsf, short) + first * share + second * (1 - share)
+        _, own = allocate(wanted.double().where(audible, -torch.inf), order)
+        same, counted = _agreement(own, idwl, 0)
+        return same.flatten(1).sum(-1) / counted.flatten(1).sum(-1)
 
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         answer = self.stage(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
@@ -186,13 +202,6 @@ def _agreement(idwl: Tensor, teacher: Tensor, within: int) -> tuple[Tensor, Tens
     """Tell where word lengths agree, and where they count: where either has bits."""
     counted = (idwl > 0) | (teacher > 0)
     return ((idwl - teacher).abs() <= within) & counted, counted
-
-
-def _added(tables: Tensor, reach: float, pace: float) -> Iterator[Tensor]:
-    """Yield the tables with something added to each rule."""
-    offsets = torch.arange(-reach, reach + pace / 2, pace).to(tables)
-    for added in torch.cartesian_prod(offsets, offsets):
-        yield tables + added[:, None, None]
 
 
 def _moved(tables: Tensor, order: list[int], bfu: int) -> Iterator[tuple[Tensor, list[int]]]:

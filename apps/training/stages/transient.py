@@ -37,14 +37,20 @@ CLICKS: Final = 1 / 80
 
 
 class TransientObjective(Objective):
-    """pcm -> bsm, through the teacher's filter bank; frame 0 of an item, whose past is missing, is left out."""
+    """pcm -> bsm, through the teacher's filter bank; frame 0 of an item, whose past is missing, is left out.
+
+    Args:
+        jumps: share of recordings whose level is made to jump.
+        probes: share of items that are probes.
+        smear: what it costs that a band's filters are not all alike.
+    """
 
     fields = ("pcm",)
     frames: ClassVar[int] = 16
 
-    def __init__(self, model: dict[str, Any], jumps: float = 0.3, probes: float = 0.5) -> None:
+    def __init__(self, model: dict[str, Any], jumps: float = 0.3, probes: float = 0.5, smear: float = 0.05) -> None:
         super().__init__()
-        self.jumps, self.probes = jumps, probes
+        self.jumps, self.probes, self.smear = jumps, probes, smear
         self.stage, self.qmf, self.teacher = NeuralTransient(**model), BitExactQmf(), BitExactTransient()
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
@@ -76,7 +82,12 @@ class TransientObjective(Objective):
             ],
             -1,
         )
-        return {"loss": softplus(torch.where(short, -excess, excess)).sum() / max(short.numel(), 1)}
+        decision = softplus(torch.where(short, -excess, excess)).sum() / max(short.numel(), 1)
+        # Filters that differ in phase alone smear the power over time: all had better be one.
+        correlation = self.stage.filters @ self.stage.filters.transpose(1, 2)
+        energy = correlation.diagonal(dim1=1, dim2=2).sum(-1)
+        smear = (1 - correlation.square().sum((1, 2)) / energy.square()).mean()
+        return {"loss": decision + self.smear * smear, "decision": decision}
 
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         short = example["bsm"][..., 1:, :] > 0
@@ -111,7 +122,6 @@ class TransientObjective(Objective):
         for size in (128, 128, 256):
             time = torch.arange(frames * size)
             pitch, phase = torch.rand(2, 2, items, 1, generator=generator)
-            pitch = 0.5 - 0.5 * (math.pi * pitch).cos()  # most tones near the ends of the band, where filters are deep
             steady, jumping = (math.pi * pitch * time + 7 * phase).sin()
             length = int(torch.randint(5, 150, (), generator=generator))
             jumping = jumping * _jumping(items, len(time), length, generator)
