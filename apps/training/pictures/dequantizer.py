@@ -54,6 +54,11 @@ def _draw_tables(objective: DequantizerObjective, values: dict[str, Array], pict
     figure = new_figure("Dequantizer: learned values and those of the standard", 9)
     grid = figure.add_gridspec(2, 6)
     steps = array(stage.steps * stage.scale)
+    factor_error = array(stage.levels) - np.log2(SCALE_FACTORS)
+    step_error = np.log2(np.abs(steps[1:]) / LEVELS[1:])
+    # A factor common to all scale factors and all steps cancels; it is taken off both.
+    common = factor_error.mean()
+    factor_error, step_error, steps = factor_error - common, step_error - common, steps / 2**common
     for column, index in enumerate(_DRAWN):
         axes = figure.add_subplot(grid[0, 2 * column : 2 * column + 2])
         quantized = np.arange(-LEVELS[index], LEVELS[index] + 1)
@@ -66,9 +71,9 @@ def _draw_tables(objective: DequantizerObjective, values: dict[str, Array], pict
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     factors, lengths = figure.add_subplot(grid[1, :3]), figure.add_subplot(grid[1, 3:])
-    factors.plot(np.arange(IDSF_MAX + 1), array(stage.levels) - np.log2(SCALE_FACTORS), ".-", color=ERROR)
+    factors.plot(np.arange(IDSF_MAX + 1), factor_error, ".-", color=ERROR)
     factors.set(title="scale factors: learned - standard", xlabel="scale factor index", ylabel="difference of log2")
-    lengths.plot(range(1, IDWL_MAX + 1), np.log2(np.abs(steps[1:]) / LEVELS[1:]), ".-", color=ERROR)
+    lengths.plot(range(1, IDWL_MAX + 1), step_error, ".-", color=ERROR)
     lengths.set_xticks(range(1, IDWL_MAX + 1), [str(bits) for bits in WORD_LENGTHS[1:]])
     lengths.set(title="steps: learned - standard", xlabel="word length, bits", ylabel="difference of log2")
     for axes in (factors, lengths):

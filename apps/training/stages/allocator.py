@@ -38,6 +38,8 @@ OUTLIERS: Final = 1e-3
 """Share of word lengths that nothing here explains."""
 SEARCHES: Final = ((10.0, 0.25, 20), (0.25, 0.0625, 2))
 """Reach and pace in bits with which calibration looks for what each rule adds, and of how many units it takes one."""
+WORTH: Final = 2e-4
+"""Share of word lengths that must agree more for a change to be made."""
 CALIBRATED: Final = 3000
 """Sound units at most that calibration looks at."""
 
@@ -60,7 +62,7 @@ class AllocatorObjective(Objective):
         self,
         model: dict[str, Any],
         boosts: float = 0.3,
-        silences: float = 0.3,
+        silences: float = 0.02,
         roughness: float = 0.002,
         steps: int = 4000,
     ) -> None:
@@ -128,14 +130,17 @@ class AllocatorObjective(Objective):
         units = {name: torch.cat([example[name] for example in examples])[::step] for name in examples[0]}
         for reach, pace, every in SEARCHES:
             self._add(units, reach, pace, every)
-        tables, order = self.stage.tables.clone(), self.stage.boosted
-        for bfu in (*order, *range(N_BFU_MAX), *order, *order):
-            moved = [(tables, order), *_moved(tables, order, bfu)]
+        tables, order, most = self.stage.tables.clone(), self.stage.boosted, 0.0
+        while True:  # always the one change that helps most
+            changes = [(tables, order), *(one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu))]
             reached = []
-            for changed, turns in moved:
+            for changed, turns in changes:
                 self.stage.tables.copy_(changed)
-                reached.append(float(self._agreement(units, turns, torch.zeros(1, 2), 2)))
-            tables, order = moved[reached.index(max(reached))]
+                reached.append(float(self._agreement(units, turns, torch.zeros(1, 2), 3)))
+            if max(reached) < most + WORTH:
+                break
+            most = max(reached)
+            tables, order = changes[reached.index(most)]
         self.stage.tables.copy_(tables)
         self.stage.turn.fill_(2 * NEVER)
         self.stage.turn[order] = torch.linspace(0, 1, len(order)).to(self.stage.turn)

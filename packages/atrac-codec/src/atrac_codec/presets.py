@@ -4,7 +4,8 @@ A row gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c
 of this package, which rows may share.
 
 `bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
-arithmetic. Every encoder's files play in every ATRAC1 decoder.
+arithmetic; `neural-stages` has learned all of it from the reference codec. Every encoder's files play in every ATRAC1
+decoder. Of the decoders, `neural` looks for what was there before quantization; the others give the standard's values.
 """
 
 from __future__ import annotations
@@ -66,6 +67,15 @@ ENCODERS: Final[dict[str, Preset]] = {
         "quantizer": m.ReferenceQuantizer,
         "loudness": m.ReferenceLoudness,
     },
+    "neural-stages": {
+        "qmf": Trained("qmf-a64bc2db"),
+        "transient": Trained("transient-TODO"),
+        "mdct": Trained("mdct-6d951916"),
+        "scaler": Trained("scaler-3cff8bb9"),
+        "allocator": Trained("allocator-TODO"),
+        "quantizer": Trained("quantizer-18bdb9da"),
+        "loudness": m.ReferenceLoudness,
+    },
 }
 DECODERS: Final[dict[str, Preset]] = {
     "standard": {
@@ -77,6 +87,16 @@ DECODERS: Final[dict[str, Preset]] = {
         "dequantizer": m.ReferenceDequantizer,
         "imdct": m.BitExactImdct,
         "iqmf": m.BitExactIqmf,
+    },
+    "neural-stages": {
+        "dequantizer": Trained("dequantizer-0fdb4adb"),
+        "imdct": Trained("imdct-dfe52b94"),
+        "iqmf": Trained("iqmf-dff8cca1"),
+    },
+    "neural": {
+        "dequantizer": Trained("dequantizer-ORIGINAL"),
+        "imdct": m.ReferenceImdct,
+        "iqmf": m.ReferenceIqmf,
     },
 }
 DEFAULT: Final = "reference"
