@@ -600,6 +600,16 @@ def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypat
     assert measured["validation"]["loss"] == losses[best]
 
 
+def test_the_last_weights_are_kept_on_request(main, done, monkeypatch, tmp_path):
+    settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=3", "steps_per_epoch=2", "keep=last")
+    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
+    losses = [line["validation"]["loss"] for line in lines(tmp_path)]
+    assert min(losses) < losses[-1] == metrics(tmp_path)["validation"]["loss"]
+    assert metrics(tmp_path)["best_epoch"] == 3
+    assert same(weights(tmp_path), weights(tmp_path, "checkpoint.pt"))
+
+
 def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, tmp_path, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "scaler", Spoiled)
     said = fails(f"output={tmp_path}", f"data.shards={done}/shards", "objective.spoil_at=6")

@@ -42,7 +42,7 @@ class State:
 
     Args:
         epoch: finished epochs; the log has as many lines.
-        best_epoch: the one with the smallest validation loss.
+        best_epoch: the one whose weights are kept: with the smallest validation loss, if not the last.
         best_loss: that loss.
         seconds: that the epochs took.
         ranks: processes that share the training.
@@ -110,7 +110,7 @@ def train(
             validation, scores = evaluate(objective, data, "validation", accelerator, settings.seed)
             _check_finite(validation, f"validation after epoch {epoch}")
             seconds = time.perf_counter() - started
-            best = validation["loss"] < state.best_loss
+            best = settings.keep == "last" or validation["loss"] < state.best_loss
             state = State(
                 epoch,
                 epoch if best else state.best_epoch,

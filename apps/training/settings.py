@@ -90,6 +90,8 @@ class TrainingSettings:
         steps_per_epoch: optimizer steps between two evaluations.
         seed: of first weights, order of the data and whatever is drawn.
         patience: epochs without a better validation loss after which it stops; 0 never.
+        keep: the weights of the epoch with the best validation loss, or of the last one, where losses of different
+            epochs do not compare; then patience must be 0.
         checkpoint_epochs: epochs between checkpoints.
         output: folder; default: runs/<stage>.
         tensorboard: write for TensorBoard too.
@@ -105,6 +107,7 @@ class TrainingSettings:
     steps_per_epoch: _Count
     seed: int = 0
     patience: _CountOrNone = 0
+    keep: Literal["best", "last"] = "best"
     checkpoint_epochs: _Count = 1
     output: str = ""
     tensorboard: bool = False
@@ -156,6 +159,8 @@ def read_settings(files: Sequence[str | Path], overrides: Sequence[str] = ()) ->
     rate = settings.optimizer
     if rate.schedule == "exponential" and rate.final_learning_rate == 0:
         raise ValueError("optimizer.final_learning_rate = 0.0, allowed above 0 where the schedule is exponential")
+    if settings.keep == "last" and settings.patience:
+        raise ValueError(f"patience = {settings.patience}, allowed 0 where the last weights are kept")
     if rate.warmup_steps >= settings.steps:
         raise ValueError(f"optimizer.warmup_steps = {rate.warmup_steps}, allowed below the {settings.steps} steps")
     return settings

@@ -50,7 +50,7 @@ class AllocatorObjective(Objective):
     Args:
         boosts: what a BFU's turn costs, so that none is thought to come that need not.
         silences: what it costs to take a BFU for inaudible, for the same purpose.
-        roughness: what differences between neighbouring BFUs cost, so that those that seldom get bits do not drift off.
+        roughness: what differences between neighbours in the tables cost, so that none drifts that seldom gets bits.
         steps: training steps over which the decisions narrow.
     """
 
@@ -93,7 +93,7 @@ class AllocatorObjective(Objective):
         boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.turn) / widths["turn"]).mean()
         audibility = self.stage.audibility(example["energy"], example["loudness"])
         silences = torch.sigmoid(-audibility / widths["audible"]).mean()
-        rough = sum(x.diff(dim=-1).square().sum(-1).mean() for x in (self.stage.tables, self.stage.threshold / 2))
+        rough = self.stage.tables.diff(dim=-1).square().sum(-1).mean()
         costs = self.boosts * boosts + self.silences * silences + self.roughness * rough
         return {"loss": fit + costs, "fit": fit}
 

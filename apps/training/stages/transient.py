@@ -44,14 +44,15 @@ class TransientObjective(Objective):
     Args:
         jumps: share of recordings whose level is made to jump.
         probes: share of items that are probes.
+        smear: what it costs that a band's filters are not all alike.
     """
 
     fields = ("pcm",)
     frames: ClassVar[int] = 16
 
-    def __init__(self, model: dict[str, Any], jumps: float = 0.3, probes: float = 0.5) -> None:
+    def __init__(self, model: dict[str, Any], jumps: float = 0.3, probes: float = 0.5, smear: float = 0.02) -> None:
         super().__init__()
-        self.jumps, self.probes = jumps, probes
+        self.jumps, self.probes, self.smear = jumps, probes, smear
         self.stage, self.qmf, self.teacher = NeuralTransient(**model), BitExactQmf(), BitExactTransient()
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
@@ -83,8 +84,12 @@ class TransientObjective(Objective):
             ],
             -1,
         )
-        loss = softplus(torch.where(short, -excess, excess)).sum() / max(short.numel(), 1)
-        return {"loss": loss}
+        decision = softplus(torch.where(short, -excess, excess)).sum() / max(short.numel(), 1)
+        # Filters that differ in more than their gain smear the power over time: all had better be one.
+        products = self.stage.filters @ self.stage.filters.transpose(1, 2)
+        energy = products.diagonal(dim1=1, dim2=2).sum(-1)
+        smear = (1 - products.square().sum((1, 2)) / energy.square()).mean()
+        return {"loss": decision + self.smear * smear, "decision": decision}
 
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         short = example["bsm"][..., 1:, :] > 0

@@ -148,8 +148,8 @@ class NeuralAllocator(Allocator):
         with torch.no_grad():  # between its ends, beyond which a gate learns no more
             self.gate.weight.mul_(0.1)
             self.gate.bias.fill_(0.5)
-        self.threshold = nn.Parameter(-40 + torch.randn(t.N_BFU_MAX))
-        """log2 of the energy of a just audible BFU at the loudness of the start. At first all are audible."""
+        self.threshold = nn.Parameter(-30 + torch.randn(t.N_BFU_MAX))
+        """log2 of the energy of a just audible BFU at the loudness of the start."""
         self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
         """When a BFU gets a spare bit, 0 at once .. 1 last, beyond that never."""
 
