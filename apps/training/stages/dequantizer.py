@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, N_BFU_MAX, WORD_LENGTHS
+from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, WORD_LENGTHS
 from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.water_filling import carries
 from training.objective import Objective, Scores, Tensors
@@ -19,9 +19,9 @@ from training.pictures import draw_dequantizer
 class DequantizerObjective(Objective):
     """quantized, idsf, idwl, bsm -> spectrum.
 
-    Without a correction the answer is the teacher's: training draws all fields, so that every scale factor occurs with
-    every word length. With one (`hidden` above 0) the answer is the spectrum before quantization, as recordings have
-    it; errors count in steps, so that soft frames say as much as loud ones.
+    What a step is, the teacher shows: training draws scale factors and word lengths, so that each occurs with every
+    other. With a correction (`hidden` above 0) there is a second answer, the spectrum before quantization as recordings
+    have it; errors count in steps, so that soft frames say as much as loud ones.
     """
 
     fields = ("spectrum", "bsm", "idsf", "idwl", "n_bfu", "quantized", "dec_spectrum")
@@ -42,32 +42,34 @@ class DequantizerObjective(Objective):
         carried = carries(batch["n_bfu"]).to(spectrum)
         example["idsf"] = example["idsf"] * carried
         example["carried"] = self.layout.expand(carried, example["bsm"])
-        if self.training and not self.corrects:
-            shape = (*spectrum.shape[:-1], N_BFU_MAX)
-            example["idsf"] = torch.randint(IDSF_MAX + 1, shape, generator=generator).to(spectrum)
-            example["idwl"] = torch.randint(IDWL_MAX + 1, shape, generator=generator).to(spectrum)
+        for name, largest in (("idsf", IDSF_MAX), ("idwl", IDWL_MAX)):
+            drawn = torch.randint(largest + 1, example[name].shape, generator=generator)
+            example[f"drawn {name}"] = drawn.to(spectrum) if self.training else example[name]
         return example
 
     def forward(self, example: Tensors) -> dict[str, Tensor]:
-        idsf, idwl, bsm = (example[name] for name in ("idsf", "idwl", "bsm"))
-        # The teacher shows what a step is by its answer to a spectrum of ones.
-        ones = torch.ones_like(example["quantized"])
-        true = self.teacher(ones, idsf, idwl, bsm)
-        own = self.stage.step(idsf, idwl, bsm)
+        bsm = example["bsm"]
+        own, true = self._steps(example["drawn idsf"], example["drawn idwl"], bsm)
         steps = (own.log2() - true.log2()).abs().mean()
         if self.stage.correction is None:
             return {"loss": steps}
-        quantized = example["quantized"]
+        quantized, idwl = example["quantized"], example["idwl"]
+        own, true = self._steps(example["idsf"], idwl, bsm)
         correction = self.stage.correction(quantized, own.detach(), idwl, bsm, self.layout)
         error = (quantized + correction - example["spectrum"] / true) * example["carried"]
         values = error.square().sum() / example["carried"].sum()
         return {"loss": steps + values, "steps": steps, "values": values}
 
+    def _steps(self, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> tuple[Tensor, Tensor]:
+        """Return own steps and the teacher's, which its answer to a spectrum of ones shows. Shape: [*, F, 512]."""
+        own = self.stage.step(idsf, idwl, bsm)
+        return own, self.teacher(torch.ones_like(own), idsf, idwl, bsm)
+
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         idsf, idwl, bsm = (example[name] for name in ("idsf", "idwl", "bsm"))
         own = self.stage(example["quantized"], idsf, idwl, bsm).double()
         standard, spectrum = example["dec_spectrum"].double(), example["spectrum"].double()
-        step = self.teacher(torch.ones_like(example["quantized"]), idsf, idwl, bsm).double()
+        step = self._steps(idsf, idwl, bsm)[1].double()
         index = self.layout.expand(idwl, bsm).long()[example["carried"] > 0]
         sums = {"energy": standard.square().sum(), "error": (own - standard).square().sum()}
         for name, decoded in (("own", own), ("standard", standard)):
