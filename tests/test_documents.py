@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
 from pathlib import Path
 
@@ -64,3 +65,11 @@ def test_commands_of_the_readme_are_sessions():
 
 def test_ci_runs_what_the_readme_says():
     assert "nox -s tests" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_model_card_is_what_the_weights_say():
+    spec = importlib.util.spec_from_file_location("model_card", ROOT / "tools/model_card.py")
+    assert spec is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)  # type: ignore[union-attr]
+    assert (tool.WEIGHTS / "README.md").read_text(encoding="utf-8") == tool.card()

@@ -130,13 +130,19 @@ class AllocatorObjective(Objective):
         units = {name: torch.cat([example[name] for example in examples])[::step] for name in examples[0]}
         for reach, pace, every in SEARCHES:
             self._add(units, reach, pace, every)
+        for every in (3, 1):
+            self._reorder(units, every)
+            self._add(units, 0.0625, 0.02)
+
+    def _reorder(self, units: Tensors, every: int) -> None:
+        """Move turns, always the one that helps most, until none does."""
         tables, order, most = self.stage.tables.clone(), self.stage.boosted, 0.0
-        while True:  # always the one change that helps most
+        while True:
             changes = [(tables, order), *(one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu))]
             reached = []
             for changed, turns in changes:
                 self.stage.tables.copy_(changed)
-                reached.append(float(self._agreement(units, turns, torch.zeros(1, 2), 3)))
+                reached.append(float(self._agreement(units, turns, torch.zeros(1, 2), every)))
             if max(reached) < most + WORTH:
                 break
             most = max(reached)
@@ -144,7 +150,6 @@ class AllocatorObjective(Objective):
         self.stage.tables.copy_(tables)
         self.stage.turn.fill_(2 * NEVER)
         self.stage.turn[order] = torch.linspace(0, 1, len(order)).to(self.stage.turn)
-        self._add(units, 0.0625, 0.02)
 
     def _add(self, units: Tensors, reach: float, pace: float, every: int = 1) -> None:
         """Add to the tables of each rule what agrees most often."""

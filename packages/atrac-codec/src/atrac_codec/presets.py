@@ -69,10 +69,10 @@ ENCODERS: Final[dict[str, Preset]] = {
     },
     "neural-stages": {
         "qmf": Trained("qmf-a64bc2db"),
-        "transient": Trained("transient-TODO"),
+        "transient": Trained("transient-225add94"),
         "mdct": Trained("mdct-6d951916"),
         "scaler": Trained("scaler-3cff8bb9"),
-        "allocator": Trained("allocator-TODO"),
+        "allocator": Trained("allocator-daa098aa"),
         "quantizer": Trained("quantizer-18bdb9da"),
         "loudness": m.ReferenceLoudness,
     },
@@ -94,7 +94,7 @@ DECODERS: Final[dict[str, Preset]] = {
         "iqmf": Trained("iqmf-dff8cca1"),
     },
     "neural": {
-        "dequantizer": Trained("dequantizer-ORIGINAL"),
+        "dequantizer": Trained("dequantizer-eeb6951a"),
         "imdct": m.ReferenceImdct,
         "iqmf": m.ReferenceIqmf,
     },
