@@ -135,10 +135,11 @@ class AllocatorObjective(Objective):
             self._add(units, 0.0625, 0.02)
 
     def _reorder(self, units: Tensors, every: int) -> None:
-        """Move turns, always the one that helps most, until none does."""
+        """Move turns, or sort them by frequency, always what helps most, until nothing does."""
         tables, order, most = self.stage.tables.clone(), self.stage.boosted, 0.0
         while True:
-            changes = [(tables, order), *(one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu))]
+            changes = [(tables, order), (tables, sorted(order))]
+            changes += [one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu)]
             reached = []
             for changed, turns in changes:
                 self.stage.tables.copy_(changed)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import BANDS
+from atrac_bitstream.tables import BANDS, BSM_SHORT
 from atrac_modules import (
     BitExactImdct,
     BitExactIqmf,
@@ -26,7 +26,6 @@ from atrac_modules import (
 )
 from training.objective import Objective, Scores, Tensors
 from training.pictures import draw_filter_bank
-from training.stages.teacher import draw_modes
 
 LEAD: Final = 1
 """Frames at the start of an item that only serve the filters."""
@@ -50,7 +49,7 @@ class _LinearObjective(Objective):
             return self._training(batch, generator)
         inputs, target = self._stored(batch)
         noise = LEVEL * torch.randn(inputs[0].shape, generator=generator).to(inputs[0])
-        drawn = (noise, *(draw_modes(mode.shape, generator).to(mode) for mode in inputs[1:]))
+        drawn = (noise, *(_draw_modes(mode.shape, generator).to(mode) for mode in inputs[1:]))
         example = {"target": target, "noise_target": self.teacher(*drawn)}
         example |= {f"input{i}": x for i, x in enumerate(inputs)}
         return example | {f"noise_input{i}": x for i, x in enumerate(drawn)}
@@ -102,6 +101,11 @@ class _LinearObjective(Objective):
     def _parts(self, inputs: list[Tensor]) -> list[tuple[str, Any]]:
         """Return which part of the result, without its lead, has a number of its own."""
         return [(name, (..., slice(LEAD, None), own)) for name, own in zip(("low", "mid", "high"), BANDS, strict=True)]
+
+
+def _draw_modes(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Draw block size modes, long or short with equal chances. Shape: [*, 3]."""
+    return torch.randint(2, shape, generator=generator) * torch.tensor(BSM_SHORT)
 
 
 def _decibel(energy: Tensor, error: Tensor) -> float:
@@ -178,7 +182,7 @@ class MdctObjective(_LappedObjective):
         self.stage, self.teacher = NeuralMdct(**model), BitExactMdct()
 
     def _training(self, batch: Tensors, generator: torch.Generator) -> Tensors:
-        bsm = draw_modes(batch["bsm"].shape, generator).to(batch["bands"])
+        bsm = _draw_modes(batch["bsm"].shape, generator).to(batch["bands"])
         return {"input0": batch["bands"], "input1": bsm, "target": self.teacher(batch["bands"], bsm)}
 
     def _stored(self, batch: Tensors) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -195,7 +199,7 @@ class ImdctObjective(_LappedObjective):
         self.stage, self.teacher = NeuralImdct(**model), BitExactImdct()
 
     def _training(self, batch: Tensors, generator: torch.Generator) -> Tensors:
-        bsm = draw_modes(batch["bsm"].shape, generator).to(batch["spectrum"])
+        bsm = _draw_modes(batch["bsm"].shape, generator).to(batch["spectrum"])
         return {"input0": batch["spectrum"], "input1": bsm, "target": self.teacher(batch["spectrum"], bsm)}
 
     def _stored(self, batch: Tensors) -> tuple[tuple[Tensor, ...], Tensor]:
