@@ -130,16 +130,23 @@ class AllocatorObjective(Objective):
         units = {name: torch.cat([example[name] for example in examples])[::step] for name in examples[0]}
         for reach, pace, every in SEARCHES:
             self._add(units, reach, pace, every)
-        for every in (3, 1):
-            self._reorder(units, every)
+        for by_frequency, every in ((True, 3), (False, 3), (False, 1)):
+            self._reorder(units, by_frequency, every)
             self._add(units, 0.0625, 0.02)
 
-    def _reorder(self, units: Tensors, every: int) -> None:
-        """Move turns, or sort them by frequency, always what helps most, until nothing does."""
+    def _reorder(self, units: Tensors, by_frequency: bool, every: int) -> None:
+        """Change turns, always what helps most, until nothing does.
+
+        Args:
+            units: what agreement is measured on.
+            by_frequency: begin with the BFUs in order and keep them so; fewer orders, and one of the likely ones.
+            every: of how many units to take one.
+        """
         tables, order, most = self.stage.tables.clone(), self.stage.boosted, 0.0
         while True:
-            changes = [(tables, order), (tables, sorted(order))]
-            changes += [one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu)]
+            changes = [(tables, order), *(one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu))]
+            if by_frequency:
+                changes = [(changed, sorted(turns)) for changed, turns in changes]
             reached = []
             for changed, turns in changes:
                 self.stage.tables.copy_(changed)

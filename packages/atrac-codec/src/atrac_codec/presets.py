@@ -72,7 +72,7 @@ ENCODERS: Final[dict[str, Preset]] = {
         "transient": Trained("transient-225add94"),
         "mdct": Trained("mdct-6d951916"),
         "scaler": Trained("scaler-3cff8bb9"),
-        "allocator": Trained("allocator-daa098aa"),
+        "allocator": Trained("allocator-32a4d546"),
         "quantizer": Trained("quantizer-18bdb9da"),
         "loudness": m.ReferenceLoudness,
     },
