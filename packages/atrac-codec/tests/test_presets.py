@@ -23,7 +23,8 @@ from atrac_codec import (
 )
 from atrac_codec.checkpoint import describe
 from atrac_codec.cli import main
-from atrac_codec.presets import WEIGHTS, Preset
+from atrac_codec.codec_folder import Row
+from atrac_codec.presets import WEIGHTS
 from atrac_modules import Iqmf, ReferenceIqmf, Stage
 
 MB = 10**6
@@ -50,7 +51,7 @@ def class_of(make: object) -> str:
     return describe(make.path)["class"] if isinstance(make, Trained) else make.__name__  # type: ignore[attr-defined]
 
 
-def names_of(row: Preset) -> set[str]:
+def names_of(row: Row) -> set[str]:
     return {make.name for make in row.values() if isinstance(make, Trained)}
 
 
@@ -62,7 +63,7 @@ ROWS = [*((ENCODERS, name) for name in ENCODERS), *((DECODERS, name) for name in
 
 
 @pytest.mark.parametrize(("table", "name"), ROWS)
-def test_every_role_has_the_stage_of_its_table(table: dict[str, Preset], name: str):
+def test_every_role_has_the_stage_of_its_table(table: dict[str, Row], name: str):
     built = build_encoder(name) if table is ENCODERS else build_decoder(name)
     made = dict(built.named_children())
     assert {role: type(stage).__name__ for role, stage in made.items()} == {

@@ -63,7 +63,7 @@ def save_stage(stage: nn.Module, folder: Path, role: str, about: Mapping[str, An
         "role": role,
         "class": type(stage).__name__,
         "settings": settings,
-        "versions": _versions(),
+        "versions": versions(),
     }
     if taken := sorted(sheet.keys() & about.keys()):
         raise ValueError(f"about has {', '.join(taken)}, allowed all keys but {', '.join(sheet)}")
@@ -77,8 +77,8 @@ def save_stage(stage: nn.Module, folder: Path, role: str, about: Mapping[str, An
         raise ValueError(f"not saved: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{role}-{_hash(data)}.safetensors"
-    _write(path, data)
-    _write(path.with_suffix(".json"), text.encode())
+    write_whole(path, data)
+    write_whole(path.with_suffix(".json"), text.encode())
     return path
 
 
@@ -196,7 +196,8 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:8]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of what a checkpoint depends on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -207,7 +208,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _write(target: Path, data: bytes) -> None:
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises: OSError."""
     whole = WholeFile(target)
     try:
         whole.path.write_bytes(data)

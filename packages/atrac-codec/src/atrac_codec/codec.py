@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, overload
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -10,6 +12,7 @@ from torch.nn.functional import pad
 from atrac_bitstream import CODEC_DELAY, frames_for
 from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_codec import bridge, presets
+from atrac_codec.codec_folder import save_codec
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import FrameBatch, ShapeError
@@ -39,17 +42,37 @@ class NNFullCodec(nn.Module):
         self.decoder = decoder
 
     @classmethod
-    def from_pretrained(cls, preset: str = presets.DEFAULT, decoder: str = "standard") -> Self:
-        """Build the codec of a preset.
+    def from_pretrained(cls, preset: str | Path = presets.DEFAULT, decoder: str | Path | None = None) -> Self:
+        """Build the codec of a preset, or read one from a folder.
 
         Args:
-            preset: name of an encoder, see `presets.ENCODERS`.
-            decoder: name of a decoder, see `presets.DECODERS`.
+            preset: name of an encoder, see `presets.ENCODERS`, or a folder that `save_pretrained` wrote.
+            decoder: name of a decoder, see `presets.DECODERS`, or such a folder; None takes that of the folder, or
+                `standard` with the name of an encoder.
 
         Raises:
-            ValueError: no preset or decoder has that name.
+            ValueError: no preset or decoder has that name, and it is no such folder.
+            CheckpointError, OSError: weights are damaged or missing.
         """
+        if decoder is None:
+            decoder = "standard" if preset in presets.ENCODERS else preset
         return cls(presets.build_encoder(preset), presets.build_decoder(decoder))
+
+    def save_pretrained(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the codec as a folder that works wherever the name of a preset or a decoder does; see `save_codec`.
+
+        Args:
+            folder: made if it is not there.
+            about: what is known of its training, for the JSON.
+
+        Returns:
+            The path of the folder's sheet, written last.
+
+        Raises:
+            ValueError, TypeError: a stage cannot be saved; it is named.
+            OSError: a file cannot be written.
+        """
+        return save_codec(self.encoder, self.decoder, Path(folder), about or {})
 
     @overload
     def forward(self, wave: Tensor, return_batch: Literal[False] = False) -> Tensor: ...

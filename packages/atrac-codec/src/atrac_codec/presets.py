@@ -10,7 +10,7 @@ decoder. Of the decoders, `neural` looks for what was there before quantization;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,12 @@ from torch import nn
 
 import atrac_modules as m
 from atrac_codec.checkpoint import load_stage
+from atrac_codec.codec_folder import SHEET, Row, is_codec_folder, read_row
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 """The trained stages that come with this package."""
-Preset = Mapping[str, Callable[[], nn.Module]]
-"""For each role, what makes its stage."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Trained:
         return load_stage(self.path)
 
 
-ENCODERS: Final[dict[str, Preset]] = {
+ENCODERS: Final[dict[str, Row]] = {
     "bitexact": {
         "qmf": m.BitExactQmf,
         "transient": m.BitExactTransient,
@@ -77,7 +76,7 @@ ENCODERS: Final[dict[str, Preset]] = {
         "loudness": m.ReferenceLoudness,
     },
 }
-DECODERS: Final[dict[str, Preset]] = {
+DECODERS: Final[dict[str, Row]] = {
     "standard": {
         "dequantizer": m.ReferenceDequantizer,
         "imdct": m.ReferenceImdct,
@@ -103,27 +102,37 @@ DEFAULT: Final = "reference"
 """The best encoder there is."""
 
 
-def build_encoder(preset: str = DEFAULT) -> NNEncoder:
-    """Build the encoder of a preset.
+def build_encoder(preset: str | Path = DEFAULT) -> NNEncoder:
+    """Build the encoder of a preset, or of a codec folder.
+
+    Args:
+        preset: name in `ENCODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
 
     Raises:
-        ValueError: no preset has that name.
+        ValueError: no preset has that name, and it is no such folder.
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
-    return NNEncoder(**_stages(ENCODERS, "preset", preset))
+    return NNEncoder(**_stages(ENCODERS, "encoder", "preset", preset))
 
 
-def build_decoder(name: str = "standard") -> NNDecoder:
-    """Build a decoder by name.
+def build_decoder(name: str | Path = "standard") -> NNDecoder:
+    """Build a decoder by name, or that of a codec folder.
+
+    Args:
+        name: name in `DECODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
 
     Raises:
-        ValueError: no decoder has that name.
+        ValueError: no decoder has that name, and it is no such folder.
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
-    return NNDecoder(**_stages(DECODERS, "decoder", name))
+    return NNDecoder(**_stages(DECODERS, "decoder", "decoder", name))
 
 
-def _stages(table: Mapping[str, Preset], kind: str, name: str) -> dict[str, Any]:
-    if name not in table:
-        raise ValueError(f"{kind} {name!r}, allowed {', '.join(table)}")
-    return {role: stage() for role, stage in table[name].items()}
+def _stages(table: Mapping[str, Row], half: str, kind: str, name: str | Path) -> dict[str, Any]:
+    if name in table:  # a folder of the same name is meant by ./name
+        row = table[str(name)]
+    elif is_codec_folder(name):
+        row = read_row(name, half)
+    else:
+        raise ValueError(f"{kind} {str(name)!r}, allowed {', '.join(table)} or a folder with {SHEET}")
+    return {role: stage() for role, stage in row.items()}

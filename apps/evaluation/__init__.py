@@ -1,0 +1,1 @@
+"""How good a codec is: encoders and decoders of any kind over recordings, and what is measured of them."""

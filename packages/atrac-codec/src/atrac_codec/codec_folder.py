@@ -1,0 +1,129 @@
+"""Codec folders: a whole codec as files, which work wherever the name of a preset or a decoder does.
+
+    codec.json                  who plays each role: a checkpoint beside it, or a class of atrac_modules
+    qmf-1a2b3c4d.safetensors    a checkpoint, see `checkpoint.py`
+    qmf-1a2b3c4d.json
+
+    {"format": 1, "encoder": {"qmf": "qmf-1a2b3c4d", …, "loudness": "ReferenceLoudness"}, "decoder": {…}, …}
+
+Reading one runs no stored code: a class can only be named, and has to be a final stage that atrac_modules exports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+import atrac_modules
+from atrac_codec.checkpoint import CheckpointError, load_stage, loadable, save_stage, versions, write_whole
+from atrac_modules import Stage
+
+SHEET: Final = "codec.json"
+FORMAT: Final = 1
+ROLES: Final = {
+    "encoder": ("qmf", "transient", "mdct", "scaler", "allocator", "quantizer", "loudness"),
+    "decoder": ("dequantizer", "imdct", "iqmf"),
+}
+"""Roles of either half, in the order of the chain."""
+Row = Mapping[str, Callable[[], nn.Module]]
+"""For each role, what makes its stage."""
+
+
+def save_codec(encoder: nn.Module, decoder: nn.Module, folder: Path, about: Mapping[str, Any]) -> Path:
+    """Write a codec as a folder; its sheet last of all, so that a folder with one is whole.
+
+    Args:
+        encoder, decoder: stages as attributes named by their roles. A trained stage becomes a checkpoint, of any other
+            only the class is kept.
+        folder: made if it is not there; checkpoints of an earlier codec in it stay.
+        about: more for the sheet and for each checkpoint.
+
+    Returns:
+        The path of the sheet.
+
+    Raises:
+        ValueError, TypeError: a stage is of a class that cannot be named, or as `save_stage`.
+        OSError: a file cannot be written.
+    """
+    sheet: dict[str, Any] = {"format": FORMAT}
+    if taken := sorted(about.keys() & {"format", "versions", *ROLES}):
+        raise ValueError(f"about has {', '.join(taken)}, allowed all keys but format, versions, {', '.join(ROLES)}")
+    for half, module in (("encoder", encoder), ("decoder", decoder)):
+        sheet[half] = {role: _save(getattr(module, role), role, folder, about) for role in ROLES[half]}
+    sheet |= {"versions": versions(), **about}
+    text = json.dumps(sheet, indent=1, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / SHEET, text.encode())
+    return folder / SHEET
+
+
+def _save(stage: nn.Module, role: str, folder: Path, about: Mapping[str, Any]) -> str:
+    name = type(stage).__name__
+    if name in loadable():
+        return save_stage(stage, folder, role, about).stem
+    if not _is_of_role(type(stage), role):
+        raise ValueError(f"{role} is a {name}, allowed final stages of that role that atrac_modules exports")
+    return name
+
+
+def is_codec_folder(path: str | Path) -> bool:
+    """Tell whether a path is a folder with a codec in it."""
+    return (Path(path) / SHEET).is_file()
+
+
+def read_row(folder: str | Path, half: str) -> Row:
+    """Return what makes the stages of a codec folder's encoder or decoder.
+
+    Args:
+        folder: with a codec in it.
+        half: `encoder` or `decoder`.
+
+    Raises:
+        CheckpointError: the sheet is damaged, or a role is missing or played by something that is no stage of it.
+        OSError: the sheet cannot be read.
+    """
+    path = Path(folder) / SHEET
+    try:
+        sheet = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no JSON: {error}") from error
+    if not isinstance(sheet, dict) or sheet.get("format") != FORMAT:
+        found = sheet.get("format") if isinstance(sheet, dict) else type(sheet).__name__
+        raise CheckpointError(f"{path}: format {found!r}, allowed {FORMAT}")
+    row = sheet.get(half)
+    if not isinstance(row, dict) or set(row) != set(ROLES[half]):
+        found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
+        raise CheckpointError(f"{path}: {half} has {found}, allowed {', '.join(ROLES[half])}")
+    return {role: _maker(row[role], role, path) for role in ROLES[half]}
+
+
+def _maker(name: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
+    if isinstance(name, str) and name.startswith(f"{role}-"):
+        return partial(load_stage, sheet.parent / f"{name}.safetensors", role)
+    found = getattr(atrac_modules, name, None) if isinstance(name, str) else None
+    if not _is_of_role(found, role):
+        raise CheckpointError(f"{sheet}: {role} is {name!r}, allowed {role}-HASH or {', '.join(_named(role))}")
+    return found  # type: ignore[return-value]
+
+
+def _is_of_role(found: Any, role: str) -> bool:
+    return isinstance(found, type) and found in _named(role).values()
+
+
+def _named(role: str) -> dict[str, type[Stage]]:
+    """Return the classes of a role that need no weights."""
+    abstract = getattr(atrac_modules, role.capitalize())
+    exported = {name: getattr(atrac_modules, name) for name in atrac_modules.__all__}
+    return {
+        name: found
+        for name, found in exported.items()
+        if isinstance(found, type)
+        and issubclass(found, abstract)
+        and "__final__" in vars(found)
+        and name not in loadable()
+    }
