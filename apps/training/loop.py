@@ -78,8 +78,12 @@ def train(
         AtracError, OSError: as reading the data and writing the folder do.
     """
     # Each rank reads the same data many times over, so a step of the schedule is a step of the optimizer on any number.
+    rates = settings.optimizer
+    groups = [
+        {"params": group["params"], "lr": rates.learning_rate * group["rate"]} for group in objective.parameter_groups()
+    ]
     optimizer = torch.optim.AdamW(
-        objective.parameters(),
+        groups,
         settings.optimizer.learning_rate,
         settings.optimizer.betas,
         weight_decay=settings.optimizer.weight_decay,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from atrac_codec import save_stage
 
 Tensors = Mapping[str, Tensor]
 Scores = dict[str, float]
@@ -26,6 +28,10 @@ class Objective(nn.Module, ABC):
     """What is read from shards."""
     frames: ClassVar[int]
     """Successive frames of one channel in an item of the training data."""
+    stage: nn.Module
+    """What is trained, if that is one stage."""
+    fine_tunes: ClassVar[bool] = False
+    """Whether the first weights are good already, and worth being measured too."""
 
     @abstractmethod
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
@@ -55,6 +61,14 @@ class Objective(nn.Module, ABC):
         Args:
             examples: of runs spread over the train split, as evaluation makes them.
         """
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what the optimizer moves; a group's `rate` is its share of the learning rate."""
+        return [{"params": list(self.parameters()), "rate": 1.0}]
+
+    def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
+        """Save the weights, with what is known about them. Raises: ValueError, OSError."""
+        return save_stage(self.stage, folder, role, about)
 
     def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
         """Draw prediction beside ground truth; return the pictures' paths."""

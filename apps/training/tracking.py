@@ -132,12 +132,13 @@ def _board(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def draw_curve(log: Path, picture: Path) -> None:
+def draw_curve(log: Path, picture: Path, start: float | None = None) -> None:
     """Draw training and validation loss over the epochs, on a logarithmic scale if they are above 0.
 
     Args:
         log: of the training, one line or more.
         picture: the PNG file to write.
+        start: validation loss before the first epoch, if it is known.
 
     Raises: OSError
     """
@@ -150,6 +151,8 @@ def draw_curve(log: Path, picture: Path) -> None:
     axes = figure.add_subplot()
     for group, label in (("train", "training"), ("validation", "validation")):
         axes.plot(epochs, [line[group]["loss"] for line in lines], marker="." if len(lines) < 50 else "", label=label)
+    if start is not None:
+        axes.axhline(start, color="C1", linewidth=1, linestyle=":", zorder=0, label="validation, before")
     best = min(lines, key=lambda line: float(line["validation"]["loss"]))
     axes.axvline(best["epoch"], color="0.7", linewidth=1, zorder=0, label=f"best, epoch {best['epoch']}")
     losses = [line[group]["loss"] for line in lines for group in ("train", "validation")]

@@ -34,6 +34,8 @@ NEVER: Final = 1.5
 """Turns from here on never come."""
 _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
+_SILENCE: Final = 2.0**-42
+"""Energy of the smallest scale factor, which stands for silence."""
 
 # fmt: off
 _FRANK: Final = [
@@ -124,12 +126,16 @@ class NeuralAllocator(Allocator):
     """Importances that a small network gives, in bits, made to fit by `water_fill`.
 
     Two rules, each a slope along idsf and a table by BFU and block length, are mixed by a gate that looks at mean and
-    standard deviation of the 52 idsf. A long BFU whose largest energy, relative to the loudness, lies below a learned
-    threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to none whose turn
-    never comes.
+    standard deviation of the 52 idsf. With `hidden` above 0, a network that sees peak and energy of all BFUs and the
+    block lengths adds what each BFU is worth beyond that. A long BFU whose largest energy, relative to the loudness,
+    lies below a learned threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to
+    none whose turn never comes.
 
     The BFU layout, the word lengths, the budget with the bisection that fills it, and the stepping down of the number
-    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers.
+    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers, and the network's.
+
+    Args:
+        hidden: width of the network's two layers; 0 for none.
 
     Example:
         >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
@@ -137,9 +143,9 @@ class NeuralAllocator(Allocator):
         torch.Size([1, 52])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = 0) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {"hidden": hidden} if hidden else {}
         self.layout = BfuLayout()
         self.slopes = nn.Parameter(0.1 * torch.randn(2))
         self.tables = nn.Parameter(torch.randn(2, 2, t.N_BFU_MAX))
@@ -152,15 +158,21 @@ class NeuralAllocator(Allocator):
         """log2 of the energy of a just audible BFU at the loudness of the start."""
         self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
         """When a BFU gets a spare bit, 0 at once .. 1 last, beyond that never."""
+        self.worth = _Worth(hidden) if hidden else None
 
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         short = self.layout.bsm_of_bfu(bsm.detach()) > 0
-        energy = self.layout.maximum(spectrum.detach(), bsm).square()
-        audible = self.audibility(energy, loudness) > 0
-        n_bfu, idwl = water_fill(self.wanted(idsf, short).double(), audible | short, self.boosted)
+        audibility = self.audibility(self.layout.maximum(spectrum.detach(), bsm).square(), loudness)
+        wanted = self.wanted(idsf, short)
+        if self.worth is not None:
+            wanted = wanted + self.worth(spectrum, idsf, bsm, short, self.layout)
+        n_bfu, idwl = water_fill(
+            wanted.double(), (audibility > 0) | short, self.boosted, audibility=audibility.where(~short, 0.0),
+            turn=self.turn,
+        )  # fmt: skip
         return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
 
     def mixture(self, idsf: Tensor) -> Tensor:
@@ -192,6 +204,28 @@ class NeuralAllocator(Allocator):
         """BFUs that spare bits go to, in order."""
         turn = self.turn.detach()
         return [bfu for bfu in turn.argsort(stable=True).tolist() if turn[bfu] < NEVER]
+
+
+class _Worth(nn.Module):
+    """What each BFU is worth, in bits per value, as the spectrum around it has it. Next to 0 before it is trained."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(2 * t.N_BFU_MAX + t.N_BANDS, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.third = nn.Linear(hidden, t.N_BFU_MAX)
+        with torch.no_grad():
+            self.third.weight.mul_(1e-2)
+            self.third.bias.zero_()
+        self.register_buffer("sizes", torch.as_tensor(t.BFU_SIZES, dtype=torch.float32), persistent=False)
+
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, short: Tensor, layout: BfuLayout) -> Tensor:
+        """Shape: spectrum [*, F, 512], idsf, short [*, F, 52], bsm [*, F, 3] -> [*, F, 52]."""
+        energy = layout.sum(spectrum.detach().square(), bsm) / self.sizes.to(spectrum.dtype)  # type: ignore[operator]
+        level = 3 * energy.clamp_min(_SILENCE).sqrt().log2() + t.IDSF_MAX
+        features = torch.cat([idsf / 10 - 4, level / 10 - 4, (bsm.detach() > 0).to(idsf.dtype)], -1)
+        hidden = torch.relu(self.second(torch.relu(self.first(features.to(self.first.weight.dtype)))))
+        return self.third(hidden).to(idsf.dtype)
 
 
 @final

@@ -30,26 +30,43 @@ def carries(n_bfu: Tensor) -> Tensor:
     return torch.arange(t.N_BFU_MAX, device=n_bfu.device) < n_bfu[..., None]
 
 
-def water_fill(wanted: Tensor, audible: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:
+def water_fill(
+    wanted: Tensor,
+    audible: Tensor,
+    boosted: Sequence[int],
+    *,
+    audibility: Tensor | None = None,
+    turn: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Give sound units that want so many bits per value what fits.
 
     Backward, the word length of each BFU that gets something follows wanted minus its mean over those BFUs, weighted by
-    their size: the level gives in when the bits do not fit.
+    their size: the level gives in when the bits do not fit. A BFU's turn counts as something that it wants less. Along
+    audibility, the word length of a BFU (at least 1) is multiplied by sigmoid(audibility), 0 for inaudible BFUs and its
+    own for audible ones.
 
     Args:
         wanted: word length before the shift.
         audible: which BFUs want anything at all.
         boosted: see `allocate`.
+        audibility: what decided over `audible` by its sign, if that is to be learned.
+        turn: what decided over the order of `boosted`, if that is to be learned.
 
-    Shape:  wanted, audible [*, 52] -> n_bfu [*], idwl [*, 52]
+    Shape:  wanted, audible, audibility [*, 52], turn [52] -> n_bfu [*], idwl [*, 52]
     Dtype:  float64 (what is wanted often lies just above or below a whole number of bits)
     """
     n_bfu, idwl = (x.to(wanted.dtype) for x in allocate(wanted.detach().where(audible, -torch.inf), boosted))
-    if wanted.requires_grad:
-        weight = (audible & carries(n_bfu)) * torch.as_tensor(t.BFU_SIZES, device=wanted.device)
-        mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
-        idwl = hard_forward_soft_backward(idwl, torch.where(weight > 0, wanted - mean, 0.0))
-    return n_bfu, idwl
+    if turn is not None:
+        wanted = wanted - turn
+    if not wanted.requires_grad:
+        return n_bfu, idwl
+    carried = carries(n_bfu)
+    weight = (audible & carried) * torch.as_tensor(t.BFU_SIZES, device=wanted.device)
+    mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
+    soft = torch.where(weight > 0, wanted - mean, 0.0)
+    if audibility is not None:
+        soft = soft + torch.sigmoid(audibility.to(wanted.dtype)) * idwl.clamp_min(1) * carried
+    return n_bfu, hard_forward_soft_backward(idwl, soft)
 
 
 def allocate(wanted: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,203 @@
+"""The whole codec, from sound to sound: what it is trained for end to end, and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from atrac_bitstream import CODEC_DELAY
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_codec import NNFullCodec
+from atrac_codec.codec_folder import ROLES
+from atrac_losses import (
+    EarModel,
+    LogSpectralDistance,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MelDistance,
+    MultiResolutionStftLoss,
+    NoiseToMaskRatio,
+    Snr,
+    log_spectral_distance,
+    nmr,
+    segmental_snr,
+    snr,
+)
+from atrac_modules import FrameBatch, Stage, used_value_bits, value_bits
+from training.objective import Objective, Scores, Tensors
+from training.pictures.codec import draw_codec
+
+LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
+    "l1": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "snr": Snr,
+    "stft": MultiResolutionStftLoss,
+    "mel": MelDistance,
+    "lsd": lambda: LogSpectralDistance(n_fft=1024, hop=256),
+    "nmr": lambda: NoiseToMaskRatio(ear=EarModel(n_fft=1024, bands_per_bark=2)),
+}
+"""What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""
+AUXILIARY: Final = (
+    "bands", "bsm", "spectrum", "idsf", "scaled", "idwl", "quantized", "dec_spectrum", "dec_bands",
+)  # fmt: skip
+"""What the teacher may be followed in on the way."""
+MEASURED: Final = {
+    "NMR (dB)": nmr,
+    "LSD (dB)": log_spectral_distance,
+    "SNR (dB)": snr,
+    "segmental SNR (dB)": segmental_snr,
+}
+
+
+class CodecObjective(Objective):
+    """pcm -> pcm.
+
+    loss = sum of weight x loss of the decoded sound + sum of weight x distance to the teacher in a field on the way
+
+    A distance is the energy of the difference as a share of the teacher's energy. Losses look at a channel at a time;
+    evaluation takes runs with all their channels, as a recording is coded.
+
+    Args:
+        model: by role, constructor arguments that differ from those of the stage to start from, `allocator: {hidden: 64}`;
+            weights that it has not are drawn.
+        start: preset or codec folder to start from.
+        decoder: decoder or codec folder to decode with: `standard` is what others have; what is trained with another
+            one sounds as it should only there.
+        train: role to its share of the learning rate. All others stay as they are.
+        losses: name in `LOSSES` to weight.
+        auxiliary: field in `AUXILIARY` to weight.
+
+    Raises:
+        ValueError: a name is unknown, or a weight is not above 0.
+    """
+
+    fields = ("pcm",)
+    frames: ClassVar[int] = 32
+    fine_tunes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: dict[str, dict[str, Any]],
+        *,
+        train: dict[str, float],
+        losses: dict[str, float],
+        start: str = "neural-stages",
+        decoder: str = "standard",
+        auxiliary: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.start, self.decoder = start, decoder
+        self.codec = NNFullCodec.from_pretrained(start, decoder)
+        halves = {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
+        self.weights = {"losses": losses, "auxiliary": auxiliary or {}}
+        for setting, given, known in (
+            ("model", dict.fromkeys(model, 1.0), halves),
+            ("objective.train", train, halves),
+            ("objective.losses", losses, LOSSES),
+            ("objective.auxiliary", self.weights["auxiliary"], AUXILIARY),
+        ):
+            for name, value in given.items():
+                if name not in known:
+                    raise ValueError(f"{setting}: {name!r}, allowed {', '.join(known)}")
+                if not value > 0:
+                    raise ValueError(f"{setting}.{name} = {value}, allowed above 0")
+        for role, changed in model.items():
+            setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
+        self.fields = ("pcm", *self.weights["auxiliary"])  # type: ignore[misc]
+        self.losses = nn.ModuleDict({name: LOSSES[name]() for name in losses})
+        self._rates = {role: rate for role, rate in train.items()}
+        self.requires_grad_(False)
+        for role in train:
+            stage: Stage = getattr(halves[role], role)
+            if not list(stage.parameters()):
+                raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
+            stage.requires_grad_(True)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        halves = {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
+        return [
+            {"params": list(getattr(halves[role], role).parameters()), "rate": rate}
+            for role, rate in self._rates.items()
+        ]
+
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        # An item of a training batch is a channel, a run of an evaluation has all of its recording's.
+        axis = 1 if self.training else 0
+        return {name: field.unsqueeze(axis) for name, field in batch.items()}
+
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        wave = example["pcm"].flatten(-2)
+        decoded, made = self._through(wave)
+        parts = {name: loss(decoded, wave[..., : decoded.shape[-1]]) for name, loss in self.losses.items()}
+        parts |= {f"auxiliary {name}": _distance(made[name], example[name]) for name in self.weights["auxiliary"]}
+        total = sum(weight * parts[name] for name, weight in self.weights["losses"].items())
+        total += sum(weight * parts[f"auxiliary {name}"] for name, weight in self.weights["auxiliary"].items())
+        return {"loss": total, **parts}
+
+    def _through(self, wave: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode and decode; return the sound, as long as the frames hold it, and what is made on the way."""
+        encoded = self.codec.encoder.stages(wave)
+        batch: FrameBatch = encoded.batch
+        decoded = self.codec.decoder.stages(batch)
+        made = {
+            "bands": encoded.bands, "bsm": batch.bsm, "spectrum": encoded.spectrum, "idsf": encoded.idsf,
+            "scaled": encoded.scaled, "idwl": batch.idwl, "quantized": batch.quantized, "n_bfu": batch.n_bfu,
+            "dec_spectrum": decoded.spectrum, "dec_bands": decoded.bands,
+        }  # fmt: skip
+        return decoded.pcm[..., CODEC_DELAY:], made
+
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        wave = example["pcm"].flatten(-2)
+        decoded, made = self._through(wave)
+        wave = wave[..., : decoded.shape[-1]]
+        frames = float(wave.shape[-1])
+        sums = {name: (frames * one(decoded, wave)).double() for name, one in MEASURED.items()}
+        over = used_value_bits(made["idwl"]) > value_bits(made["n_bfu"])
+        return sums | {"samples": torch.tensor(frames, dtype=torch.float64), "over": over.sum().double()}
+
+    def scores(self, sums: Tensors) -> Scores:
+        means = {name: float(sums[name] / sums["samples"]) for name in MEASURED}
+        return means | {"units over budget": float(sums["over"])}
+
+    def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
+        return self.codec.save_pretrained(folder, about)
+
+    @torch.no_grad()
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        """Draw and write what some runs sound like: original, before and after the training."""
+        before = NNFullCodec.from_pretrained(self.start, self.decoder).to(examples[0]["pcm"].device)
+        made = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, example in enumerate(examples):
+            wave = example["pcm"].flatten(-2)
+            sounds, batches = {"original": wave[0]}, {}
+            for name, codec in (("before", before), ("after", self.codec)):
+                decoded, batches[name] = codec(wave, return_batch=True)
+                sounds[name] = decoded[0]
+            for name, sound in sounds.items():
+                made.append(folder / f"run{number}.{name}.wav")
+                soundfile.write(made[-1], sound.T.cpu().numpy(), SAMPLE_RATE, "FLOAT")
+            made.append(draw_codec(sounds, batches, folder / f"run{number}.png"))
+        return made
+
+
+def _distance(own: Tensor, teacher: Tensor) -> Tensor:
+    """Return the energy of the difference as a share of the teacher's."""
+    target = teacher.to(own)
+    return (own - target).square().sum() / target.square().sum().clamp_min(1e-12)
+
+
+def _rebuilt(stage: Stage, role: str, changed: Mapping[str, Any]) -> Stage:
+    """Return a stage of the same class with other settings, and the weights that both have. Raises: ValueError."""
+    if not isinstance(settings := getattr(stage, "settings", None), dict):
+        raise ValueError(f"model: {role} is a {type(stage).__name__}, which has no settings")
+    new: Stage = type(stage)(**{**settings, **changed})
+    own = new.state_dict()
+    kept = {name: value for name, value in stage.state_dict().items() if name in own and own[name].shape == value.shape}
+    new.load_state_dict({**own, **kept})
+    return new.eval()
