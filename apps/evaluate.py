@@ -3,9 +3,9 @@
     python apps/evaluate.py FOLDER [-o OUT] [--encoder NAME …] [--decoder NAME …] [--peer 'NAME=COMMAND {in} {out}' …]
 
 Encoders are presets and codec folders, peers outside programs that make an AEA file {out} of a 16-bit WAV file {in}.
-Decoders are `ffmpeg` (the default: nobody marks his own exam), ours by name, and codec folders. Everybody gets the same
-16-bit samples at 44.1 kHz. Of FOLDER the recordings of one split are taken. The first pair of encoder and decoder is what
-the others are held against: means, and how many recordings they win. OUT gets all numbers in evaluation.json.
+Decoders are `ffmpeg` (the default: nobody marks his own exam), ours by name, and codec folders. Everybody gets the
+same 16-bit samples at 44.1 kHz. Of FOLDER the recordings of one split are taken. The first pair of encoder and decoder
+is what the others are held against: means, and how many recordings they win. OUT gets all numbers in evaluation.json.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@
     torchrun --nproc_per_node 2 apps/finetune_e2e.py …            several processes, on CPUs too
 
 Settings come from FILE, else from configs/finetune_e2e.yaml beside this script, and from key=value: `epochs=3`,
-`data.shards=FOLDER`, `objective.train.transient=0.1`, `objective.losses.nmr=1`. Without data.shards the built-in corpus
-is rendered and taken. What was interrupted goes on where it was when it is called again. weights=FOLDER or weights=PRESET
-measures a codec instead. The table shows the codec before and after. The folder OUTPUT/weights works wherever a preset
-does: `atrac1 encode --preset OUTPUT/weights song.flac`.
+`data.shards=FOLDER`, `objective.train.transient=0.1`, `objective.losses.nmr=1`. Without data.shards the built-in
+corpus is rendered and taken. What was interrupted goes on where it was when it is called again. weights=FOLDER or
+weights=PRESET measures a codec instead. The table shows the codec before and after. The folder OUTPUT/weights works
+wherever a preset does: `atrac1 encode --preset OUTPUT/weights song.flac`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -63,17 +63,17 @@ class CodecObjective(Objective):
     evaluation takes runs with all their channels, as a recording is coded.
 
     Args:
-        model: by role, constructor arguments that differ from those of the stage to start from, `allocator: {hidden: 64}`;
-            weights that it has not are drawn.
+        model: by role, constructor arguments that differ from those of the stage to start from,
+            `allocator: {hidden: 64}`; weights that it has not are drawn.
         start: preset or codec folder to start from.
         decoder: decoder or codec folder to decode with: `standard` is what others have; what is trained with another
             one sounds as it should only there.
-        train: role to its share of the learning rate. All others stay as they are.
+        train: role to its share of the learning rate. All others, and those with 0, stay as they are.
         losses: name in `LOSSES` to weight.
         auxiliary: field in `AUXILIARY` to weight.
 
     Raises:
-        ValueError: a name is unknown, or a weight is not above 0.
+        ValueError: a name is unknown, a share or weight is below 0, or nothing is left to learn, or to learn it from.
     """
 
     fields = ("pcm",)
@@ -94,25 +94,20 @@ class CodecObjective(Objective):
         self.start, self.decoder = start, decoder
         self.codec = NNFullCodec.from_pretrained(start, decoder)
         halves = {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
-        self.weights = {"losses": losses, "auxiliary": auxiliary or {}}
-        for setting, given, known in (
-            ("model", dict.fromkeys(model, 1.0), halves),
-            ("objective.train", train, halves),
-            ("objective.losses", losses, LOSSES),
-            ("objective.auxiliary", self.weights["auxiliary"], AUXILIARY),
-        ):
-            for name, value in given.items():
-                if name not in known:
-                    raise ValueError(f"{setting}: {name!r}, allowed {', '.join(known)}")
-                if not value > 0:
-                    raise ValueError(f"{setting}.{name} = {value}, allowed above 0")
+        _check("model", dict.fromkeys(model, 1.0), halves)
+        self._rates = _check("objective.train", train, halves)
+        self.weights = {
+            "losses": _check("objective.losses", losses, LOSSES),
+            "auxiliary": _check("objective.auxiliary", auxiliary or {}, AUXILIARY),
+        }
+        if not self._rates or not any(self.weights.values()):
+            raise ValueError("objective: allowed one stage to train or more, and one loss or more")
         for role, changed in model.items():
             setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
         self.fields = ("pcm", *self.weights["auxiliary"])  # type: ignore[misc]
-        self.losses = nn.ModuleDict({name: LOSSES[name]() for name in losses})
-        self._rates = {role: rate for role, rate in train.items()}
+        self.losses = nn.ModuleDict({name: LOSSES[name]() for name in self.weights["losses"]})
         self.requires_grad_(False)
-        for role in train:
+        for role in self._rates:
             stage: Stage = getattr(halves[role], role)
             if not list(stage.parameters()):
                 raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
@@ -184,6 +179,16 @@ class CodecObjective(Objective):
                 soundfile.write(made[-1], sound.T.cpu().numpy(), SAMPLE_RATE, "FLOAT")
             made.append(draw_codec(sounds, batches, folder / f"run{number}.png"))
         return made
+
+
+def _check(setting: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+    """Return those that are above 0. Raises: ValueError."""
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{setting}: {name!r}, allowed {', '.join(known)}")
+        if not value >= 0:
+            raise ValueError(f"{setting}.{name} = {value}, allowed from 0 on")
+    return {name: value for name, value in given.items() if value > 0}
 
 
 def _distance(own: Tensor, teacher: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class DequantizerObjective(Objective):
     """
 
     fields = ("spectrum", "bsm", "idsf", "idwl", "n_bfu", "quantized", "dec_spectrum")
-    frames: ClassVar[int] = 1
+    frames: ClassVar[int] = 8
 
     def __init__(self, model: dict[str, Any]) -> None:
         super().__init__()

@@ -190,9 +190,7 @@ def test_slopes_and_tables_and_gate_get_a_slope_through_the_word_lengths(
         stage.gate.bias.fill_(0.1)
     share = stage.mixture(idsf)
     assert 0 < share.min() < share.max() < 1
-    # Which BFUs are audible, and in which turn spare bits go, are decisions that forward has no slope along: these two
-    # learn from targets of their own, not through the word lengths.
-    gets_slopes(stage, stage(spectrum, idsf, bsm).idwl, (idsf,), spared=("threshold", "turn"))
+    gets_slopes(stage, stage(spectrum, idsf, bsm).idwl, (idsf,))
     assert stage.slopes.grad.all()
     assert stage.tables.grad.count_nonzero() > 190
 

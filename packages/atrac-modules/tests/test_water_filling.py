@@ -8,9 +8,11 @@ import torch
 from atrac_bitstream.tables import BFU_AMOUNTS, BFU_SIZES, WORD_LENGTHS
 from atrac_modules import used_value_bits, value_bits
 from atrac_modules.allocator import _BOOSTED
-from atrac_modules.water_filling import allocate, carries, water_fill
+from atrac_modules.water_filling import NEVER, allocate, allocate_by_turn, by_turn, carries, water_fill
 
 ORDERS = {"reference": _BOOSTED, "none": (), "backwards": _BOOSTED[::-1], "all": range(52), "mixed": (51, 0, 30, 7, 12)}
+TURN = torch.full((52,), NEVER).index_copy(0, torch.tensor(_BOOSTED), torch.linspace(0, 1, len(_BOOSTED)))
+"""The reference codec's order."""
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_water_fill_gives_what_allocate_gives_with_and_without_a_slope(soft):
     wanted, audible = soft
     n_bfu, idwl = allocate(wanted.detach().masked_fill(~audible, -torch.inf), _BOOSTED)
     for x in (wanted, wanted.detach()):
-        result = water_fill(x, audible, _BOOSTED)
+        result = water_fill(x, audible, TURN)
         assert torch.equal(result[0], n_bfu.double())
         assert torch.equal(result[1], idwl.double())
 
@@ -125,21 +127,21 @@ def test_a_common_change_of_what_all_want_changes_nothing(soft):
     wanted, audible = soft
     common = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
     weight = torch.linspace(-1, 2, 52, dtype=torch.float64)
-    (slope,) = torch.autograd.grad((water_fill(wanted + common, audible, _BOOSTED)[1] * weight).sum(), common)
+    (slope,) = torch.autograd.grad((water_fill(wanted + common, audible, TURN)[1] * weight).sum(), common)
     assert slope.abs().max() < 1e-12
 
 
 def test_whatever_changes_the_bits_stay_the_same(soft):
     # BFU size times slope sums to 0, whichever BFU wants more.
     wanted, audible = soft
-    idwl = water_fill(wanted, audible, _BOOSTED)[1]
+    idwl = water_fill(wanted, audible, TURN)[1]
     (slope,) = torch.autograd.grad((idwl * torch.from_numpy(BFU_SIZES)).sum(), wanted)
     assert slope.abs().max() < 1e-12
 
 
 def test_slope_is_1_less_the_share_of_the_bfus_size_and_0_outside(soft):
     wanted, audible = soft
-    n_bfu, idwl = water_fill(wanted, audible, _BOOSTED)
+    n_bfu, idwl = water_fill(wanted, audible, TURN)
     gets = audible & carries(n_bfu)
     (slope,) = torch.autograd.grad(idwl[:, 3].sum(), wanted)
     assert torch.isfinite(slope).all()
@@ -149,3 +151,36 @@ def test_slope_is_1_less_the_share_of_the_bfus_size_and_0_outside(soft):
     total = int((gets[unit] * torch.from_numpy(BFU_SIZES)).sum())
     assert slope[unit, 3].item() == pytest.approx(1 - BFU_SIZES[3] / total, rel=1e-12)
     assert slope[unit, 9].item() == pytest.approx(-BFU_SIZES[9] / total, rel=1e-12)
+
+
+def test_turns_say_the_order_the_same_for_one_operation(wanted):
+    assert by_turn(TURN) == list(_BOOSTED)
+    assert by_turn(torch.full((52,), NEVER)) == []
+    for one, other in zip(allocate_by_turn(wanted, TURN), allocate(wanted, _BOOSTED), strict=True):
+        assert torch.equal(one, other.double())
+
+
+def test_the_search_is_one_operation_to_torchs_tools(wanted):
+    torch.library.opcheck(allocate_by_turn, (wanted[:9], TURN))
+
+
+def test_an_earlier_turn_is_a_wish_for_more(soft):
+    wanted, audible = soft
+    turn = TURN.double().requires_grad_()
+    weight = torch.linspace(-1, 2, 52, dtype=torch.float64)
+    idwl = water_fill(wanted, audible, turn)[1]
+    slopes = torch.autograd.grad((idwl * weight).sum(), (wanted, turn))
+    torch.testing.assert_close(slopes[1], -slopes[0].sum(0), rtol=0, atol=1e-11)
+    assert slopes[1].abs().max() > 1
+
+
+def test_audibility_switches_a_word_length_on(soft):
+    wanted, audible = soft
+    audibility = torch.where(audible, 0.5, -2.0).double().requires_grad_()
+    n_bfu, idwl = water_fill(wanted.detach(), audible, TURN, audibility)
+    assert torch.equal(idwl.detach(), water_fill(wanted.detach(), audible, TURN)[1])
+    (slope,) = torch.autograd.grad(idwl.sum(), audibility)
+    share = torch.sigmoid(audibility.detach())
+    expected = share * (1 - share) * idwl.detach().clamp_min(1) * carries(n_bfu)
+    torch.testing.assert_close(slope, expected)
+    assert (slope[:, :20] > 0).all()

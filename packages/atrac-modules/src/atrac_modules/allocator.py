@@ -22,7 +22,7 @@ from atrac_modules.bfu import BfuLayout
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.stage import Stage, check_shape, full_precision
-from atrac_modules.water_filling import allocate, water_fill
+from atrac_modules.water_filling import NEVER, allocate, by_turn, water_fill
 
 _FIXED_LONG: Final = np.repeat([7, 6, 5, 4, 3, 2, 1, 0], [3, 19, 13, 3, 6, 1, 4, 3])
 """Word length of each BFU of noise-like frames before the shift, long blocks [52] …"""
@@ -30,8 +30,6 @@ _FIXED_SHORT: Final = np.repeat([6, 5, 4, 0], [24, 12, 8, 8])
 """… and short blocks [52]."""
 _BOOSTED: Final = (18, 19, 20, 21, 22, 32, 33, 34, 35, 36, 37, 38)
 """BFUs that spare bits go to, in this order, which is also that of their sizes."""
-NEVER: Final = 1.5
-"""Turns from here on never come."""
 _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
 _SILENCE: Final = 2.0**-42
@@ -101,6 +99,9 @@ class ReferenceAllocator(Allocator):
         self.add_table("fixed_long", _FIXED_LONG)
         self.add_table("fixed_short", _FIXED_SHORT)
         self.add_table("threshold", hearing_threshold())
+        turn = np.full(t.N_BFU_MAX, NEVER)
+        turn[list(_BOOSTED)] = np.arange(len(_BOOSTED)) / len(_BOOSTED)
+        self.add_table("turn", turn)
 
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
@@ -117,7 +118,7 @@ class ReferenceAllocator(Allocator):
         wanted = spread * (index / _IDSF_PER_BIT) + (1 - spread) * fixed
         scale = torch.ones_like(idsf[..., 0]) if loudness is None else loudness.to(idsf.dtype) / START
         quiet = self.layout.maximum(spectrum.detach(), bsm).square() < self.get_buffer("threshold") * scale[..., None]
-        n_bfu, idwl = water_fill(wanted, ~quiet | short, _BOOSTED)
+        n_bfu, idwl = water_fill(wanted, ~quiet | short, self.get_buffer("turn"))
         return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
 
 
@@ -126,13 +127,16 @@ class NeuralAllocator(Allocator):
     """Importances that a small network gives, in bits, made to fit by `water_fill`.
 
     Two rules, each a slope along idsf and a table by BFU and block length, are mixed by a gate that looks at mean and
-    standard deviation of the 52 idsf. With `hidden` above 0, a network that sees peak and energy of all BFUs and the
-    block lengths adds what each BFU is worth beyond that. A long BFU whose largest energy, relative to the loudness,
-    lies below a learned threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to
-    none whose turn never comes.
+    standard deviation of the 52 idsf. A long BFU whose largest energy, relative to the loudness, lies below a learned
+    threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to none whose turn never
+    comes.
+
+    With `hidden` above 0, a network that sees peak and energy of all BFUs and the block lengths adds what each BFU is
+    worth beyond the rules. Then nothing else silences a BFU, the loudness is ignored, and every turn comes.
 
     The BFU layout, the word lengths, the budget with the bisection that fills it, and the stepping down of the number
-    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers, and the network's.
+    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers, or the network's in the
+    place of the thresholds.
 
     Args:
         hidden: width of the network's two layers; 0 for none.
@@ -154,8 +158,10 @@ class NeuralAllocator(Allocator):
         with torch.no_grad():  # between its ends, beyond which a gate learns no more
             self.gate.weight.mul_(0.1)
             self.gate.bias.fill_(0.5)
-        self.threshold = nn.Parameter(-30 + torch.randn(t.N_BFU_MAX))
-        """log2 of the energy of a just audible BFU at the loudness of the start."""
+        threshold = -30 + torch.randn(t.N_BFU_MAX)
+        if not hidden:
+            self.threshold = nn.Parameter(threshold)
+            """log2 of the energy of a just audible BFU at the loudness of the start."""
         self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
         """When a BFU gets a spare bit, 0 at once .. 1 last, beyond that never."""
         self.worth = _Worth(hidden) if hidden else None
@@ -165,14 +171,14 @@ class NeuralAllocator(Allocator):
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         short = self.layout.bsm_of_bfu(bsm.detach()) > 0
-        audibility = self.audibility(self.layout.maximum(spectrum.detach(), bsm).square(), loudness)
         wanted = self.wanted(idsf, short)
-        if self.worth is not None:
-            wanted = wanted + self.worth(spectrum, idsf, bsm, short, self.layout)
-        n_bfu, idwl = water_fill(
-            wanted.double(), (audibility > 0) | short, self.boosted, audibility=audibility.where(~short, 0.0),
-            turn=self.turn,
-        )  # fmt: skip
+        if self.worth is None:
+            audibility = self.audibility(self.layout.maximum(spectrum.detach(), bsm).square(), loudness)
+            audible = (audibility > 0) | short
+            n_bfu, idwl = water_fill(wanted.double(), audible, self.turn, audibility.where(~short, 0.0))
+        else:
+            wanted = wanted + self.worth(spectrum, idsf, bsm, self.layout)
+            n_bfu, idwl = water_fill(wanted.double(), torch.ones_like(short), self.turn.sigmoid())
         return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
 
     def mixture(self, idsf: Tensor) -> Tensor:
@@ -203,11 +209,14 @@ class NeuralAllocator(Allocator):
     def boosted(self) -> list[int]:
         """BFUs that spare bits go to, in order."""
         turn = self.turn.detach()
-        return [bfu for bfu in turn.argsort(stable=True).tolist() if turn[bfu] < NEVER]
+        return by_turn(turn if self.worth is None else turn.sigmoid())
 
 
 class _Worth(nn.Module):
-    """What each BFU is worth, in bits per value, as the spectrum around it has it. Next to 0 before it is trained."""
+    """What each BFU is worth, in bits per value, as the spectrum around it has it; 0 on average over a sound unit.
+
+    Next to 0 before it is trained.
+    """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -219,13 +228,14 @@ class _Worth(nn.Module):
             self.third.bias.zero_()
         self.register_buffer("sizes", torch.as_tensor(t.BFU_SIZES, dtype=torch.float32), persistent=False)
 
-    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, short: Tensor, layout: BfuLayout) -> Tensor:
-        """Shape: spectrum [*, F, 512], idsf, short [*, F, 52], bsm [*, F, 3] -> [*, F, 52]."""
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
+        """Shape: spectrum [*, F, 512], idsf [*, F, 52], bsm [*, F, 3] -> [*, F, 52]."""
         energy = layout.sum(spectrum.detach().square(), bsm) / self.sizes.to(spectrum.dtype)  # type: ignore[operator]
         level = 3 * energy.clamp_min(_SILENCE).sqrt().log2() + t.IDSF_MAX
         features = torch.cat([idsf / 10 - 4, level / 10 - 4, (bsm.detach() > 0).to(idsf.dtype)], -1)
         hidden = torch.relu(self.second(torch.relu(self.first(features.to(self.first.weight.dtype)))))
-        return self.third(hidden).to(idsf.dtype)
+        worth = self.third(hidden).to(idsf.dtype)
+        return worth - worth.mean(-1, keepdim=True)
 
 
 @final

@@ -51,6 +51,11 @@ class BfuLayout(nn.Module):
         """Give each coefficient, in spectrum order, the value of its BFU. Shape: [*, 52], bsm [*, 3] -> [*, 512]."""
         return self.ungroup(per_bfu.index_select(-1, self.get_buffer("bfu_of_value")), bsm)
 
+    def expand_rows(self, per_bfu: Tensor, bsm: Tensor) -> Tensor:
+        """As `expand`, of a row for each BFU. Shape: [n, 52, m], bsm [n, 3] -> [n, 512, m]."""
+        bfu = self.expand(torch.arange(t.N_BFU_MAX, device=per_bfu.device).expand(per_bfu.shape[:-1]), bsm)
+        return per_bfu.gather(-2, bfu.unsqueeze(-1).expand(*bfu.shape, per_bfu.shape[-1]))
+
     def maximum(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return the largest magnitude in each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
         return reduce_bfus(self.group(spectrum.abs(), bsm), lambda x: x.amax(-1))
@@ -64,6 +69,9 @@ class BfuLayout(nn.Module):
         return bsm[..., self.get_buffer("band_of_bfu")]
 
     def _permute(self, x: Tensor, bsm: Tensor, order: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            moved = bsm.detach()[..., self.get_buffer("band_of_value")] > 0
+            return torch.where(moved, x.index_select(-1, order), x)
         # Short blocks are rare: only the frames that have some are moved.
         short = (bsm.detach() > 0).reshape(-1, t.N_BANDS)
         rows = short.any(-1).nonzero()[:, 0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ class Loudness(Stage):
     Raises: ShapeError: another shape.
     """
 
+    single: ClassVar[bool]
+    """Whether the running value is rounded to float32."""
+
     @torch.no_grad()
     def forward(self, spectrum: Tensor, bsm: Tensor, start: Tensor | None = None) -> LoudnessTrack:
         """Follow the loudness from `start` (0.006 if None) on."""
@@ -57,31 +60,19 @@ class Loudness(Stage):
         gain = torch.where(both, energy[:, 0] + energy[:, -1], 2 * energy[:, 0])
         if start is None:
             start = spectrum.new_full(spectrum.shape[:1], START)
-        rows = zip(start.tolist(), gain.tolist(), long[:, 0].tolist())
-        track = spectrum.new_tensor([self._follow(*row) for row in rows])
+        track = follow(gain, long[:, 0], start, self.single)
         return LoudnessTrack(track, track[:, -1])
-
-    def _follow(self, loudness: float, gain: list[float], counted: list[bool]) -> list[float]:
-        track = []
-        for g, c in zip(gain, counted):
-            if c:
-                loudness = self._round(_KEEP * loudness + 0.01 * g)
-            track.append(loudness)
-        return track
 
     @abstractmethod
     def energy(self, spectrum: Tensor) -> Tensor:
         """Return the loudness-weighted energy of each spectrum. Shape: [*, 512] -> [*]."""
-
-    @abstractmethod
-    def _round(self, value: float) -> float:
-        """Round the running value as the arithmetic asks."""
 
 
 @final
 class ReferenceLoudness(Loudness):
     """Energies by one matrix product, the running value in float64."""
 
+    single = False
     curve: Tensor
 
     def __init__(self) -> None:
@@ -92,14 +83,12 @@ class ReferenceLoudness(Loudness):
         """Return the loudness-weighted energy of each spectrum."""
         return spectrum.square() @ self.curve.to(spectrum.dtype)
 
-    def _round(self, value: float) -> float:
-        return value
-
 
 @final
 class BitExactLoudness(Loudness):
     """Energies summed one after the other in float32, the running value rounded to float32."""
 
+    single = True
     curve: Tensor
 
     def __init__(self) -> None:
@@ -110,8 +99,28 @@ class BitExactLoudness(Loudness):
         """Return the loudness-weighted energy of each spectrum."""
         return running_sum(spectrum.square() * self.curve)
 
-    def _round(self, value: float) -> float:
-        return float(np.float32(value))
+
+@torch.library.custom_op("atrac_modules::follow_loudness", mutates_args=())
+def follow(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
+    """Run the loudness along the frames; one operation to `torch.compile`, which need not follow the recursion.
+
+    Shape: gain, counted [B, F], start [B] -> [B, F]
+    """
+    tracks = []
+    for loudness, gains, counts in zip(start.tolist(), gain.tolist(), counted.tolist()):
+        track = []
+        for own, counts_too in zip(gains, counts):
+            if counts_too:
+                loudness = _KEEP * loudness + 0.01 * own
+                loudness = float(np.float32(loudness)) if single else loudness
+            track.append(loudness)
+        tracks.append(track)
+    return gain.new_tensor(tracks)
+
+
+@follow.register_fake
+def _(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
+    return torch.empty_like(gain)
 
 
 def loudness_curve() -> NDArray[np.float32]:

@@ -231,13 +231,15 @@ _C_LIBRARY: Final = {
 def choose_block(long: Tensor, share: Tensor, source: Tensor, short: Callable[[Tensor], Tensor]) -> Tensor:
     """Take `long` where `share` is 0 and `short(source)` where it is 1, frame by frame.
 
-    Short blocks are rare, so without a gradient for `share` only those that are wanted are computed. With one, its
-    slope is the difference between the two.
+    Short blocks are rare, so without a gradient for `share` only those that are wanted are computed (all of them while
+    a graph is captured). With one, its slope is the difference between the two.
 
     Shape: long [*, F, n], share [*, F], source [*, F, m] -> [*, F, n]
     """
     chosen = share > 0
     if not share.requires_grad:
+        if torch.compiler.is_compiling():
+            return torch.where(chosen.unsqueeze(-1), short(source), long)
         return long.index_put((chosen,), short(source[chosen])) if chosen.any() else long
     both = short(source)
     slope = (share - share.detach()).unsqueeze(-1) * (both - long).detach()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
 
 LARGEST_SCALED: Final = 0.99999
@@ -83,7 +83,7 @@ class ReferenceScaler(Scaler):
         largest = self.layout.maximum(spectrum, bsm)
         idsf = smallest_scale_factor(largest.detach(), self.table).to(largest.dtype)
         if largest.requires_grad:
-            idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(self.table[0].item()).log2())
+            idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(float(SCALE_FACTORS[0])).log2())
         return Scaled(idsf, self.scale(spectrum, idsf, bsm))
 
     @full_precision
@@ -127,7 +127,7 @@ class NeuralScaler(Scaler):
         idsf = torch.bucketize(largest.detach(), table[:-1]).to(largest.dtype)
         if largest.requires_grad:
             pace = IDSF_MAX / (self.levels.detach().max() - self.levels.detach().min()).clamp_min(1)
-            idsf = hard_forward_soft_backward(idsf, pace * largest.clamp_min(table[0].item()).log2())
+            idsf = hard_forward_soft_backward(idsf, pace * torch.maximum(largest, table[0]).log2())
         return Scaled(idsf, self.scale(spectrum, idsf, bsm))
 
     @full_precision
@@ -140,7 +140,7 @@ class NeuralScaler(Scaler):
 def _scale(spectrum: Tensor, factors: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
     scaled = spectrum / layout.expand(factors, bsm)
     over = scaled.detach().abs() >= 1
-    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if over.any() else scaled
+    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if any_at_all(over) else scaled
 
 
 def smallest_scale_factor(largest: Tensor, table: Tensor) -> Tensor:

@@ -60,6 +60,14 @@ def full_precision(forward: _Forward) -> _Forward:
     return wrapper  # type: ignore[return-value]
 
 
+def any_at_all(mask: Tensor) -> bool:
+    """Tell whether rare work has to be done at all: where something is true.
+
+    While a graph is captured, by `torch.compile` or `torch.export`, this says yes, so that no path hangs on values.
+    """
+    return torch.compiler.is_compiling() or bool(mask.any())
+
+
 def check_shape(name: str, tensor: Tensor, *size: int) -> None:
     """Raise `ShapeError` unless the last dimensions are `size`; -1 stands for any number of frames."""
     ok = tensor.dim() >= len(size) and all(

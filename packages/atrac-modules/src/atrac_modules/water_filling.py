@@ -21,6 +21,8 @@ _SPARE_BITS: Final = 110
 """An allocation that leaves fewer bits than this is good enough."""
 _WORD_LENGTH_MAX: Final = 16
 _FRACTION: Final = 24
+NEVER: Final = 1.5
+"""Turns from here on never come."""
 _ONE: Final = 1 << _FRACTION
 """One bit, in the fixed-point numbers of the bisection."""
 
@@ -31,34 +33,28 @@ def carries(n_bfu: Tensor) -> Tensor:
 
 
 def water_fill(
-    wanted: Tensor,
-    audible: Tensor,
-    boosted: Sequence[int],
-    *,
-    audibility: Tensor | None = None,
-    turn: Tensor | None = None,
+    wanted: Tensor, audible: Tensor, turn: Tensor, audibility: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Give sound units that want so many bits per value what fits.
 
     Backward, the word length of each BFU that gets something follows wanted minus its mean over those BFUs, weighted by
     their size: the level gives in when the bits do not fit. A BFU's turn counts as something that it wants less. Along
-    audibility, the word length of a BFU (at least 1) is multiplied by sigmoid(audibility), 0 for inaudible BFUs and its
-    own for audible ones.
+    audibility, the word length of a BFU (at least 1) is multiplied by sigmoid(audibility), from 0 for inaudible BFUs to
+    its own for audible ones.
 
     Args:
         wanted: word length before the shift.
         audible: which BFUs want anything at all.
-        boosted: see `allocate`.
+        turn: when a BFU gets a spare bit, the lowest first; from `NEVER` on, never.
         audibility: what decided over `audible` by its sign, if that is to be learned.
-        turn: what decided over the order of `boosted`, if that is to be learned.
 
     Shape:  wanted, audible, audibility [*, 52], turn [52] -> n_bfu [*], idwl [*, 52]
     Dtype:  float64 (what is wanted often lies just above or below a whole number of bits)
     """
-    n_bfu, idwl = (x.to(wanted.dtype) for x in allocate(wanted.detach().where(audible, -torch.inf), boosted))
-    if turn is not None:
+    n_bfu, idwl = allocate_by_turn(wanted.detach().where(audible, -torch.inf), turn.detach())
+    if torch.is_grad_enabled() and turn.requires_grad:
         wanted = wanted - turn
-    if not wanted.requires_grad:
+    if not wanted.requires_grad and (audibility is None or not audibility.requires_grad):
         return n_bfu, idwl
     carried = carries(n_bfu)
     weight = (audible & carried) * torch.as_tensor(t.BFU_SIZES, device=wanted.device)
@@ -67,6 +63,26 @@ def water_fill(
     if audibility is not None:
         soft = soft + torch.sigmoid(audibility.to(wanted.dtype)) * idwl.clamp_min(1) * carried
     return n_bfu, hard_forward_soft_backward(idwl, soft)
+
+
+@torch.library.custom_op("atrac_modules::allocate_by_turn", mutates_args=())
+def allocate_by_turn(wanted: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """Call `allocate` with BFUs by turn; one operation to `torch.compile`, which need not follow the search.
+
+    Shape: wanted [*, 52], turn [52] -> n_bfu [*], idwl [*, 52], in the dtype of wanted
+    """
+    n_bfu, idwl = allocate(wanted, by_turn(turn))
+    return n_bfu.to(wanted.dtype), idwl.to(wanted.dtype)
+
+
+@allocate_by_turn.register_fake
+def _(wanted: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    return wanted.new_empty(wanted.shape[:-1]), torch.empty_like(wanted)
+
+
+def by_turn(turn: Tensor) -> list[int]:
+    """Return the BFUs whose turn comes, in order. Shape: turn [52]."""
+    return [bfu for bfu in turn.argsort(stable=True).tolist() if turn[bfu] < NEVER]
 
 
 def allocate(wanted: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:
