@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from atrac_bitstream import AeaReader, AtracError, SoundUnitError
-from atrac_codec import build_decoder, from_aea, from_units, to_aea, to_units
+from atrac_bitstream import AeaReader, AtracError, SoundUnitError, UnitArrays, unpack_units
+from atrac_codec import (
+    atrac_params_to_neural_outputs,
+    build_decoder,
+    build_encoder,
+    from_aea,
+    from_units,
+    neural_outputs_to_atrac_params,
+    to_aea,
+    to_units,
+)
 from atrac_codec.bridge import device_of
 from atrac_modules import FrameBatch
 
@@ -68,3 +77,17 @@ def test_device_is_that_of_the_tables():
     decoder = build_decoder()
     assert device_of(decoder) == torch.device("cpu")
     assert device_of(decoder.to("meta")) == torch.device("meta")
+
+
+def test_what_a_neural_encoder_decides_becomes_integers_and_comes_back(golden):
+    pcm = torch.from_numpy(golden.pcm[:, : 512 * 20])[None].requires_grad_()
+    batch = build_encoder("neural-stages")(pcm)
+    params = neural_outputs_to_atrac_params(batch)
+    assert isinstance(params, UnitArrays)
+    assert all(field.dtype == np.int32 for field in params)
+    again = atrac_params_to_neural_outputs(params)
+    assert all(torch.equal(a, b) for a, b in zip(again, batch, strict=True))
+    assert not any(field.requires_grad for field in again)
+    packed = unpack_units(to_units(batch))
+    assert all(np.array_equal(a, b) for a, b in zip(params, packed, strict=True))
+    assert all(field.is_meta for field in atrac_params_to_neural_outputs(params, "meta"))

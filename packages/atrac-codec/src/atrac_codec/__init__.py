@@ -2,7 +2,14 @@
 
 from atrac_codec.__about__ import __version__
 from atrac_codec.audio import AudioError, AudioReader, AudioWriter, read_audio
-from atrac_codec.bridge import from_aea, from_units, to_aea, to_units
+from atrac_codec.bridge import (
+    atrac_params_to_neural_outputs,
+    from_aea,
+    from_units,
+    neural_outputs_to_atrac_params,
+    to_aea,
+    to_units,
+)
 from atrac_codec.checkpoint import CheckpointError, load_stage, save_stage
 from atrac_codec.codec import NNFullCodec
 from atrac_codec.decoder import Decoded, NNDecoder
@@ -30,6 +37,7 @@ __all__ = [
     "StreamEncoder",
     "Trained",
     "__version__",
+    "atrac_params_to_neural_outputs",
     "build_decoder",
     "build_encoder",
     "decode_file",
@@ -37,6 +45,7 @@ __all__ = [
     "from_aea",
     "from_units",
     "load_stage",
+    "neural_outputs_to_atrac_params",
     "read_audio",
     "save_stage",
     "to_aea",

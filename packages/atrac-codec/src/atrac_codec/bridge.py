@@ -1,5 +1,8 @@
 """The bridge between tensors and bytes: FrameBatch to sound units and AEA files, and back.
 
+    FrameBatch ─ neural_outputs_to_atrac_params → UnitArrays ─ pack_units → sound units ─ AeaWriter → file
+    FrameBatch ← atrac_params_to_neural_outputs ─ UnitArrays ← unpack_units ─ sound units ← AeaReader ─ file
+
 The only place where one becomes the other. What is no whole number, or does not fit its field, is refused.
 """
 
@@ -17,6 +20,33 @@ from atrac_bitstream import AeaError, AeaReader, AeaWriter, SoundUnitError, Unit
 from atrac_modules import FrameBatch
 
 
+def neural_outputs_to_atrac_params(batch: FrameBatch) -> UnitArrays:
+    """Turn what an encoder decides, tensors on any device with or without gradients, into the integers of sound units.
+
+    Shape:  FrameBatch of [*, F, …] -> UnitArrays of [*, F, …], int32
+    Raises:
+        SoundUnitError: a field is no whole number. Ranges are checked when the integers are packed.
+
+    Example:
+        >>> sizes = ((1, 3), (1,), (1, 52), (1, 52), (1, 512))
+        >>> neural_outputs_to_atrac_params(FrameBatch(*map(torch.ones, sizes))).n_bfu
+        array([1], dtype=int32)
+    """
+    return UnitArrays(*(_whole_numbers(name, getattr(batch, name)) for name in UnitArrays._fields))
+
+
+def atrac_params_to_neural_outputs(params: UnitArrays, device: torch.device | str | None = None) -> FrameBatch:
+    """Turn the integers of sound units into tensors for a decoder, or for a training that an encoder is to learn from.
+
+    Args:
+        params: integers, as `unpack_units` gives them.
+        device: where the tensors shall be; None is torch's default.
+
+    Shape: UnitArrays of [*, F, …] -> FrameBatch of [*, F, …], float32
+    """
+    return FrameBatch(*(torch.as_tensor(field, device=device).float() for field in params))
+
+
 def to_units(batch: FrameBatch) -> NDArray[np.uint8]:
     """Pack a batch into sound units.
 
@@ -24,7 +54,7 @@ def to_units(batch: FrameBatch) -> NDArray[np.uint8]:
     Raises:
         SoundUnitError: a field is no whole number or out of its range.
     """
-    return pack_units(*(_whole_numbers(name, getattr(batch, name)) for name in UnitArrays._fields))
+    return pack_units(*neural_outputs_to_atrac_params(batch))
 
 
 def from_units(units: NDArray[np.uint8], first: int = 0) -> FrameBatch:
@@ -38,7 +68,7 @@ def from_units(units: NDArray[np.uint8], first: int = 0) -> FrameBatch:
     Raises:
         SoundUnitError: as `unpack_units`.
     """
-    return FrameBatch(*(torch.from_numpy(field).float() for field in unpack_units(units, first)))
+    return atrac_params_to_neural_outputs(unpack_units(units, first))
 
 
 def to_aea(batch: FrameBatch, samples: int | None = None, title: str = "") -> bytes:

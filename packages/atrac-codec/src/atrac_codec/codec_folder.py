@@ -12,6 +12,7 @@ Reading one runs no stored code: a class can only be named, and has to be a fina
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_row(folder: str | Path, half: str) -> Row:
 
 
 def _maker(name: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
-    if isinstance(name, str) and name.startswith(f"{role}-"):
+    if isinstance(name, str) and re.fullmatch(rf"{role}-[0-9a-f]{{8}}", name):
         return partial(load_stage, sheet.parent / f"{name}.safetensors", role)
     found = getattr(atrac_modules, name, None) if isinstance(name, str) else None
     if not _is_of_role(found, role):
