@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atrac_bitstream import CODEC_DELAY
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import NNFullCodec
+from atrac_codec.checkpoint import loadable
 from atrac_codec.codec_folder import ROLES
 from atrac_losses import (
     EarModel,
@@ -63,8 +64,8 @@ class CodecObjective(Objective):
     evaluation takes runs with all their channels, as a recording is coded.
 
     Args:
-        model: by role, constructor arguments that differ from those of the stage to start from,
-            `allocator: {hidden: 64}`; weights that it has not are drawn.
+        model: by role, constructor arguments that differ from those of the stage to start from, or the `class` of
+            another learned stage to put in its place; weights that the start has not are drawn.
         start: preset or codec folder to start from.
         decoder: decoder or codec folder to decode with: `standard` is what others have; what is trained with another
             one sounds as it should only there.
@@ -198,11 +199,15 @@ def _distance(own: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _rebuilt(stage: Stage, role: str, changed: Mapping[str, Any]) -> Stage:
-    """Return a stage of the same class with other settings, and the weights that both have. Raises: ValueError."""
-    if not isinstance(settings := getattr(stage, "settings", None), dict):
-        raise ValueError(f"model: {role} is a {type(stage).__name__}, which has no settings")
-    new: Stage = type(stage)(**{**settings, **changed})
+    """Return a stage of the same class or of another learned one, with weights that both have. Raises: ValueError."""
+    classes = {name: found for name, found in loadable().items() if isinstance(stage, found.__bases__)}
+    changed = dict(changed)
+    name = changed.pop("class", type(stage).__name__)
+    if name not in classes:
+        raise ValueError(f"model.{role}.class = {name!r}, allowed {', '.join(classes)}")
+    same = name == type(stage).__name__
+    new: Stage = classes[name](**{**(stage.settings if same else {}), **changed})  # type: ignore[dict-item]
     own = new.state_dict()
-    kept = {name: value for name, value in stage.state_dict().items() if name in own and own[name].shape == value.shape}
-    new.load_state_dict({**own, **kept})
+    kept = {key: value for key, value in stage.state_dict().items() if key in own and own[key].shape == value.shape}
+    new.load_state_dict({**own, **(kept if same else {})})
     return new.eval()

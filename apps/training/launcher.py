@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,7 +172,7 @@ def report(
     """Measure on what was not trained on, draw, save the weights, and write metrics.json last of all."""
     metrics: dict[str, Any] = {"stage": settings.stage, **_measure(objective, settings, data, accelerator)}
     if save and objective.fine_tunes:
-        start = app.build(settings).to(accelerator.device)
+        start = app.build(replace(settings, model={})).to(accelerator.device)
         metrics["start"] = _measure(start, settings, data, accelerator)
     metrics |= {**about, "settings": settings.as_dict()}
     if not accelerator.is_main_process:

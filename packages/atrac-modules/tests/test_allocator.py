@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from atrac_modules import (
     BitExactAllocator,
     BitExactLoudness,
     NeuralAllocator,
+    NeuralMaskingAllocator,
     ReferenceAllocator,
     ReferenceScaler,
     used_value_bits,
@@ -37,7 +40,13 @@ def taught() -> NeuralAllocator:
     return stage
 
 
-STAGES = [ReferenceAllocator, BitExactAllocator, NeuralAllocator]
+STAGES = [
+    ReferenceAllocator,
+    BitExactAllocator,
+    NeuralAllocator,
+    NeuralMaskingAllocator,
+    functools.partial(NeuralMaskingAllocator, hidden=8),
+]
 ENCODERS = [ReferenceAllocator, BitExactAllocator, taught]
 """Those that decide as the reference codec does."""
 LOUDNESSES = (None, torch.full((3, 30), 1e-6), torch.full((3, 30), 1e3))
@@ -73,6 +82,17 @@ def test_allocations_are_legal_and_within_budget(stage: type[Allocator], build, 
     spectrum, idsf, bsm = frames
     for loudness in LOUDNESSES:
         check_legal(build(stage)(spectrum, idsf, bsm, loudness), idsf)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_weights_an_ear_model_allocates_legally(seed: int, hidden: int, build, frames):
+    spectrum, idsf, bsm = frames
+    stage = build(NeuralMaskingAllocator, seed, hidden=hidden)
+    with torch.no_grad():  # from near to absurd
+        for weight in stage.parameters():
+            weight += 5.0**seed * torch.randn_like(weight)
+    check_legal(stage(10.0 ** (2 * seed - 4) * spectrum, idsf, bsm), idsf)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -253,3 +273,58 @@ def test_slopes_of_the_learned_rules_are_finite_when_all_scale_factors_are_alike
     stage(torch.full((1, 512), 0.005), idsf, torch.zeros(1, 3)).idwl.square().sum().backward()
     assert torch.isfinite(idsf.grad).all()
     assert all(w.grad is None or torch.isfinite(w.grad).all() for w in stage.parameters())
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_every_number_of_the_ear_model_gets_a_slope(hidden: int, build, gets_slopes, frames):
+    spectrum, idsf, bsm = frames
+    stage = build(NeuralMaskingAllocator, hidden=hidden)
+    own = idsf.clone().requires_grad_()
+    gets_slopes(stage, stage(spectrum, own, bsm).idwl, (own,))
+    assert stage.spread.grad.count_nonzero() > 0.9 * stage.spread.numel()
+
+
+def test_wanted_matches_a_loop_over_what_masks_what(build, frames):
+    spectrum, idsf, bsm = (x[1, 3:6].double() for x in frames)
+    stage = build(NeuralMaskingAllocator)
+    with torch.no_grad():
+        wanted = stage.wanted(spectrum, idsf, bsm)
+    for parameter in stage.parameters():
+        parameter.requires_grad_(False)
+    for unit in range(3):
+        groups = torch.split(stage.layout.group(spectrum[unit], bsm[unit]), BFU_SIZES.tolist())
+        energies = [float(group.square().mean()) for group in groups]
+        expected = []
+        for bfu in range(52):
+            mode = int(stage.layout.bsm_of_bfu(bsm[unit])[bfu] > 0)
+            mask = sum(2.0 ** float(stage.spread[mode, bfu, k]) * energies[k] for k in range(52))
+            mask += 2.0 ** float(stage.quiet[mode, bfu])
+            own = float(idsf[unit, bfu]) / 3 - float(stage.share[mode, bfu]) * np.log2(mask) / 2
+            expected.append(own + float(stage.table[mode, bfu]))
+        difference = wanted[unit] - torch.tensor(expected)
+        torch.testing.assert_close(difference, difference[:1].expand(52), rtol=0, atol=1e-4)
+        assert wanted[unit].max() == pytest.approx(12)
+
+
+def test_before_training_a_tone_masks_its_surroundings_and_upwards_more(build):
+    stage = build(NeuralMaskingAllocator)
+    spectrum = torch.full((2, 512), 1e-4)
+    spectrum[1, 41] = 0.3  # 1.8 kHz, in BFU 6
+    idsf = ReferenceScaler()(spectrum, torch.zeros(2, 3)).idsf
+    with torch.no_grad():
+        stage.share.fill_(1.0)
+        wanted = stage.wanted(spectrum, idsf, torch.zeros(2, 3))
+    lost = (wanted[0] - wanted[0, 51]) - (wanted[1] - wanted[1, 51])
+    assert lost[7] > lost[10] > lost[13] > 0.5
+    assert lost[5] > lost[3] > -0.2
+    assert lost[9] > lost[3], "3 BFUs higher and lower"
+
+
+def test_what_nobody_hears_gets_less(build):
+    stage = build(NeuralMaskingAllocator)
+    levels = [torch.full((1, 512), level) for level in (1e-2, 1e-6)]
+    idsf = [ReferenceScaler()(level, torch.zeros(1, 3)).idsf for level in levels]
+    with torch.no_grad():
+        stage.share.fill_(1.0)
+        loud, soft = (stage.wanted(*pair, torch.zeros(1, 3))[0] for pair in zip(levels, idsf, strict=True))
+    assert (soft[:4] - soft[24]).max() < (loud[:4] - loud[24]).min(), "60 Hz against 5.5 kHz"

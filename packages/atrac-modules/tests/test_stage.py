@@ -43,7 +43,14 @@ INPUTS = {
 def test_there_are_nine_roles_and_the_loudness():
     assert len(ROLES) == 10
     assert len(STAGES) == 10 + 7
-    assert {c.__name__ for c in LEARNED} == {"Neural" + role for role in set(INPUTS) - {"Loudness"}}
+    assert {role_of(c) for c in LEARNED} == set(INPUTS) - {"Loudness"}
+    assert {c.__name__ for c in LEARNED} >= {"Neural" + role for role in set(INPUTS) - {"Loudness"}}
+
+
+def role_of(stage: type[Stage]) -> str:
+    """Return the name of the role that a stage plays."""
+    (role,) = stage.__bases__
+    return role.__name__
 
 
 def vars_of(result) -> list[torch.Tensor]:
@@ -80,7 +87,7 @@ def test_a_learned_stage_saves_its_weights_alone_and_comes_back_from_them(stage:
     again = build(stage, 7, **module.settings)
     assert any(not torch.equal(again.state_dict()[name], weights[name]) for name in weights), "another seed"
     again.load_state_dict(weights)
-    inputs = [torch.ones(shape) for shape in INPUTS[stage.__name__.removeprefix("Neural")]]
+    inputs = [torch.ones(shape) for shape in INPUTS[role_of(stage)]]
     for got, want in zip(vars_of(again(*inputs)), vars_of(module(*inputs)), strict=True):
         assert torch.equal(got, want)
     assert all(x.device.type == "meta" for x in [*module.to("meta").buffers(), *module.parameters()])
@@ -118,7 +125,7 @@ def test_results_have_the_precision_of_the_inputs_not_of_the_weights(stage, own:
     if stage == "corrected":
         module, role = build(NeuralDequantizer, hidden=8), "Dequantizer"
     else:
-        module, role = build(stage), stage.__name__.removeprefix("Reference").removeprefix("Neural")
+        module, role = build(stage), role_of(stage)
     dtype = getattr(torch, given)
     results = vars_of(module.to(getattr(torch, own))(*(torch.ones(s, dtype=dtype) for s in INPUTS[role])))
     assert all(result.dtype == dtype for result in results)

@@ -1,7 +1,14 @@
 """The stages of an ATRAC1 encoder and decoder as torch modules."""
 
 from atrac_modules.__about__ import __version__
-from atrac_modules.allocator import Allocation, Allocator, BitExactAllocator, NeuralAllocator, ReferenceAllocator
+from atrac_modules.allocator import (
+    Allocation,
+    Allocator,
+    BitExactAllocator,
+    NeuralAllocator,
+    NeuralMaskingAllocator,
+    ReferenceAllocator,
+)
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.dequantizer import Dequantizer, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.frame import FrameBatch
@@ -39,6 +46,7 @@ __all__ = [
     "NeuralDequantizer",
     "NeuralImdct",
     "NeuralIqmf",
+    "NeuralMaskingAllocator",
     "NeuralMdct",
     "NeuralQmf",
     "NeuralQuantizer",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
-from atrac_modules.bfu import BfuLayout
+from atrac_modules.bfu import BfuLayout, bfu_centres
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.stage import Stage, check_shape, full_precision
@@ -34,6 +34,10 @@ _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
 _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
+_MOST: Final = 60.0
+"""log2 of spreading and of a threshold in quiet, beyond which float32 would overflow or vanish."""
+_HIGHEST_WANTED: Final = 12.0
+"""What the most important BFU wants, in bits per value."""
 
 # fmt: off
 _FRANK: Final = [
@@ -128,18 +132,11 @@ class NeuralAllocator(Allocator):
 
     Two rules, each a slope along idsf and a table by BFU and block length, are mixed by a gate that looks at mean and
     standard deviation of the 52 idsf. A long BFU whose largest energy, relative to the loudness, lies below a learned
-    threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to none whose turn never
-    comes.
-
-    With `hidden` above 0, a network that sees peak and energy of all BFUs and the block lengths adds what each BFU is
-    worth beyond the rules. Then nothing else silences a BFU, the loudness is ignored, and every turn comes.
+    threshold wants nothing. Left over bits go to the BFUs in the order of their learned turns, to none whose turn
+    never comes.
 
     The BFU layout, the word lengths, the budget with the bisection that fills it, and the stepping down of the number
-    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers, or the network's in the
-    place of the thresholds.
-
-    Args:
-        hidden: width of the network's two layers; 0 for none.
+    of BFUs are built in; slopes, tables, gate, thresholds and turns are learned, 317 numbers.
 
     Example:
         >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
@@ -147,9 +144,9 @@ class NeuralAllocator(Allocator):
         torch.Size([1, 52])
     """
 
-    def __init__(self, hidden: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"hidden": hidden} if hidden else {}
+        self.settings: dict[str, Any] = {}
         self.layout = BfuLayout()
         self.slopes = nn.Parameter(0.1 * torch.randn(2))
         self.tables = nn.Parameter(torch.randn(2, 2, t.N_BFU_MAX))
@@ -158,27 +155,20 @@ class NeuralAllocator(Allocator):
         with torch.no_grad():  # between its ends, beyond which a gate learns no more
             self.gate.weight.mul_(0.1)
             self.gate.bias.fill_(0.5)
-        threshold = -30 + torch.randn(t.N_BFU_MAX)
-        if not hidden:
-            self.threshold = nn.Parameter(threshold)
-            """log2 of the energy of a just audible BFU at the loudness of the start."""
+        self.threshold = nn.Parameter(-30 + torch.randn(t.N_BFU_MAX))
+        """log2 of the energy of a just audible BFU at the loudness of the start."""
         self.turn = nn.Parameter(0.7 + 0.1 * torch.randn(t.N_BFU_MAX))
         """When a BFU gets a spare bit, 0 at once .. 1 last, beyond that never."""
-        self.worth = _Worth(hidden) if hidden else None
 
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         short = self.layout.bsm_of_bfu(bsm.detach()) > 0
-        wanted = self.wanted(idsf, short)
-        if self.worth is None:
-            audibility = self.audibility(self.layout.maximum(spectrum.detach(), bsm).square(), loudness)
-            audible = (audibility > 0) | short
-            n_bfu, idwl = water_fill(wanted.double(), audible, self.turn, audibility.where(~short, 0.0))
-        else:
-            wanted = wanted + self.worth(spectrum, idsf, bsm, self.layout)
-            n_bfu, idwl = water_fill(wanted.double(), torch.ones_like(short), self.turn.sigmoid())
+        audibility = self.audibility(self.layout.maximum(spectrum.detach(), bsm).square(), loudness)
+        audible = (audibility > 0) | short
+        wanted = self.wanted(idsf, short).double()
+        n_bfu, idwl = water_fill(wanted, audible, self.turn, audibility.where(~short, 0.0))
         return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
 
     def mixture(self, idsf: Tensor) -> Tensor:
@@ -208,34 +198,104 @@ class NeuralAllocator(Allocator):
     @property
     def boosted(self) -> list[int]:
         """BFUs that spare bits go to, in order."""
-        turn = self.turn.detach()
-        return by_turn(turn if self.worth is None else turn.sigmoid())
+        return by_turn(self.turn.detach())
 
 
-class _Worth(nn.Module):
-    """What each BFU is worth, in bits per value, as the spectrum around it has it; 0 on average over a sound unit.
+@final
+class NeuralMaskingAllocator(Allocator):
+    """Importances from what masks what, in the form of an ear model whose numbers are learned; `water_fill` fits them.
 
-    Next to 0 before it is trained.
+        mask[i]   = sum_j spread[i, j] energy[j] + quiet[i]
+        wanted[i] = log2(scale factor[i]) - share[i] log2(mask[i]) / 2 + table[i] + worth[i]
+
+    Noise at a distance below the mask that is the same in all BFUs has share 1; noise that is the same in all BFUs,
+    which is least in all, has share 0. Where share, table and spread are those of long or short blocks, the BFU's own
+    band says which. With `hidden` above 0, a network that sees all energies and masks adds what else a BFU is worth,
+    at most 2 bits. Left over bits go to the BFUs in the order of their learned turns. The loudness is ignored.
+
+    Before it is trained, it spreads by 25 dB per Bark down and 10 up and hears as little as a threshold in quiet says.
+
+    Args:
+        hidden: width of the network's layer; 0 for none.
+
+    Source: the form is that of ITU-R BS.1387-1, annex 2; Bark and the threshold in quiet after Zwicker and Terhardt.
+
+    Example:
+        >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
+        >>> NeuralMaskingAllocator()(spectrum, idsf, torch.zeros(1, 3)).idwl.shape
+        torch.Size([1, 52])
     """
 
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(2 * t.N_BFU_MAX + t.N_BANDS, hidden)
-        self.second = nn.Linear(hidden, hidden)
-        self.third = nn.Linear(hidden, t.N_BFU_MAX)
-        with torch.no_grad():
-            self.third.weight.mul_(1e-2)
-            self.third.bias.zero_()
-        self.register_buffer("sizes", torch.as_tensor(t.BFU_SIZES, dtype=torch.float32), persistent=False)
+    sizes: Tensor
 
-    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
-        """Shape: spectrum [*, F, 512], idsf [*, F, 52], bsm [*, F, 3] -> [*, F, 52]."""
-        energy = layout.sum(spectrum.detach().square(), bsm) / self.sizes.to(spectrum.dtype)  # type: ignore[operator]
-        level = 3 * energy.clamp_min(_SILENCE).sqrt().log2() + t.IDSF_MAX
-        features = torch.cat([idsf / 10 - 4, level / 10 - 4, (bsm.detach() > 0).to(idsf.dtype)], -1)
-        hidden = torch.relu(self.second(torch.relu(self.first(features.to(self.first.weight.dtype)))))
-        worth = self.third(hidden).to(idsf.dtype)
-        return worth - worth.mean(-1, keepdim=True)
+    def __init__(self, hidden: int = 0) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"hidden": hidden}
+        self.layout = BfuLayout()
+        self.add_table("sizes", t.BFU_SIZES.astype(np.float64))
+        centres = [torch.from_numpy(bfu_centres(short)) for short in (False, True)]
+        spread, quiet = zip(*(_ear(hertz) for hertz in centres))
+        dtype = torch.get_default_dtype()
+        self.spread = nn.Parameter(torch.stack(spread).to(dtype) + 0.01 * torch.randn(2, t.N_BFU_MAX, t.N_BFU_MAX))
+        """log2 of what a BFU masks in another, long or short, masked BFU, masking BFU."""
+        self.quiet = nn.Parameter(torch.stack(quiet).to(dtype) + 0.01 * torch.randn(2, t.N_BFU_MAX))
+        """log2 of the energy that is just heard in quiet, long or short."""
+        self.share = nn.Parameter(0.4 + 0.01 * torch.randn(2, t.N_BFU_MAX))
+        self.table = nn.Parameter(0.01 * torch.randn(2, t.N_BFU_MAX))
+        self.turn = nn.Parameter(0.1 * torch.randn(t.N_BFU_MAX))
+        """Order in which BFUs get spare bits, the lowest first."""
+        self.worth = (
+            nn.Sequential(nn.Linear(2 * t.N_BFU_MAX + t.N_BANDS, hidden), nn.ReLU(), nn.Linear(hidden, t.N_BFU_MAX))
+            if hidden
+            else None
+        )
+        if self.worth is not None:
+            with torch.no_grad():
+                self.worth[2].weight.mul_(0.01)
+                self.worth[2].bias.zero_()
+
+    @full_precision
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
+        """Decide what each BFU gets."""
+        _check_shapes(spectrum, idsf, bsm)
+        wanted = self.wanted(spectrum.detach(), idsf, bsm.detach()).double()
+        # Every turn comes: in this order, but all of them before NEVER.
+        n_bfu, idwl = water_fill(wanted, torch.ones_like(wanted, dtype=torch.bool), self.turn.sigmoid())
+        return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
+
+    def wanted(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Return the importance of each BFU, bits per value. Shape: [*, 512], [*, 52], [*, 3] -> [*, 52]."""
+        dtype = idsf.dtype
+        short = self.layout.bsm_of_bfu(bsm) > 0
+        energy = self.layout.sum(spectrum.square(), bsm) / self.sizes.to(dtype)
+        long_mask, short_mask = (energy @ spread.clamp_max(_MOST).exp2().T.to(dtype) for spread in self.spread)
+
+        def own(parameter: Tensor) -> Tensor:
+            return torch.where(short, parameter[1], parameter[0]).to(dtype)
+
+        mask = (torch.where(short, short_mask, long_mask) + own(self.quiet).clamp(-_MOST, _MOST).exp2()).log2()
+        wanted = idsf / 3 - own(self.share) * mask / 2 + own(self.table)
+        if self.worth is not None:
+            levels = [energy.clamp_min(_SILENCE).log2(), mask]
+            seen = torch.cat([*(level / 10 + 2 for level in levels), (bsm > 0).to(dtype)], -1)
+            wanted = wanted + 2 * torch.tanh(self.worth(seen.to(self.turn.dtype)) / 2).to(dtype)
+        # Water-filling looks for the level in a range around what the reference codec's rules want.
+        return wanted - wanted.amax(-1, keepdim=True).detach() + _HIGHEST_WANTED
+
+
+def _ear(hertz: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log2 of spreading [52, 52] and of the threshold in quiet [52] for BFUs of these centre frequencies.
+
+    A full-scale sine counts as 92 dB SPL; in a long block it gives its BFU a mean energy of about 2 ** -5. A sound
+    masks what lies some 14 dB below it, so that the threshold counts as much more.
+    """
+    k = hertz / 1000
+    bark = 13 * torch.atan(0.76 * k) + 3.5 * torch.atan((k / 7.5).square())
+    distance = bark[:, None] - bark  # of the masked from the masking
+    decibel = -torch.where(distance > 0, 10 * distance, -25 * distance)
+    quiet = 3.64 * k**-0.8 - 6.5 * torch.exp(-0.6 * (k - 3.3).square()) + 0.001 * k**4
+    per_octave = 10 * np.log10(2)
+    return decibel / per_octave, (quiet.clamp_max(60) + 14 - 92) / per_octave - 5
 
 
 @final
