@@ -60,7 +60,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--encoder", metavar="PRESET", default="neural-stages", help="or codec folder (%(default)s)")
     parser.add_argument("--decoder", metavar="NAME", default="neural-stages", help="or codec folder (%(default)s)")
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="test", help="(%(default)s)")
-    parser.add_argument("--longest", metavar="S", type=float, default=0.0, help="seconds taken of a recording (all)")
+    longest = f"seconds taken of a recording (all), or made of a built-in sound ({SECONDS:g})"
+    parser.add_argument("--longest", metavar="S", type=float, default=0.0, help=longest)
     parser.add_argument("--device", default="cpu", help="where both codecs run (%(default)s)")
     args = parser.parse_args(argv)
     if not (args.longest == 0 or 1 / SAMPLE_RATE <= args.longest < math.inf):

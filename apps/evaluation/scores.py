@@ -51,7 +51,7 @@ def unit_counts(aea: Path) -> dict[str, int]:
     with AeaReader(aea) as reader:
         fields = unpack_units(reader.read())
     used = t.WORD_LENGTHS[fields.idwl] @ t.BFU_SIZES
-    return {"units": used.size, "over budget": int((used > t.value_bits(fields.n_bfu)).sum())}
+    return {"units": used.size, "over budget": int((used > np.vectorize(t.value_bits)(fields.n_bfu)).sum())}
 
 
 def mean(values: list[float]) -> float:

@@ -47,7 +47,7 @@ AUXILIARY: Final = (
     "bands", "bsm", "spectrum", "idsf", "scaled", "idwl", "quantized", "dec_spectrum", "dec_bands",
 )  # fmt: skip
 """What the teacher may be followed in on the way."""
-MEASURED: Final = {
+MEASURED: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "NMR (dB)": nmr,
     "LSD (dB)": log_spectral_distance,
     "SNR (dB)": snr,
@@ -77,7 +77,7 @@ class CodecObjective(Objective):
         ValueError: a name is unknown, a share or weight is below 0, or nothing is left to learn, or to learn it from.
     """
 
-    fields = ("pcm",)
+    fields: tuple[str, ...] = ("pcm",)
     frames: ClassVar[int] = 32
     fine_tunes: ClassVar[bool] = True
 
@@ -105,7 +105,7 @@ class CodecObjective(Objective):
             raise ValueError("objective: allowed one stage to train or more, and one loss or more")
         for role, changed in model.items():
             setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
-        self.fields = ("pcm", *self.weights["auxiliary"])  # type: ignore[misc]
+        self.fields = ("pcm", *self.weights["auxiliary"])
         self.losses = nn.ModuleDict({name: LOSSES[name]() for name in self.weights["losses"]})
         self.requires_grad_(False)
         for role in self._rates:
