@@ -235,7 +235,7 @@ def test_what_is_measured_is_what_the_codec_gives(shards: Path):
         ("objective.train.nothing=1", "objective.train: 'nothing', allowed qmf, transient, mdct, scaler"),
         ("objective.train.qmf=-1", "objective.train.qmf = -1, allowed from 0 on"),
         ("objective.train.dequantizer=1", "dequantizer is a ReferenceDequantizer, which has nothing to learn"),
-        ("objective.losses.psnr=1", "objective.losses: 'psnr', allowed l1, mse, snr, stft, mel, lsd, nmr"),
+        ("objective.losses.psnr=1", "objective.losses: 'psnr', allowed l1, mse, snr, stft, mel, lsd, bands, nmr"),
         ("objective.auxiliary.pcm=1", "objective.auxiliary: 'pcm', allowed bands, bsm"),
         ("objective.start=nothing", "preset 'nothing', allowed bitexact, reference"),
         ("objective.decoder=nothing", "decoder 'nothing', allowed standard"),

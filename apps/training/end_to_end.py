@@ -29,9 +29,30 @@ from atrac_losses import (
     segmental_snr,
     snr,
 )
+from atrac_losses.ear import band_energies
 from atrac_modules import FrameBatch, Stage, used_value_bits, value_bits
 from training.objective import Objective, Scores, Tensors
 from training.pictures.codec import draw_codec
+
+
+class BandError(nn.Module):
+    """Error in each band relative to the sound there: mean over bands and frames of 10 log10(1 + 30 noise / sound).
+
+    It asks for what the log-spectral distance asks for, that no band be lost, by a noise energy, whose slope is true
+    also where a band is lost: there the slope of the distance itself is next to 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ear = EarModel(n_fft=1024, hop=256, f_min=20.0, f_max=22050.0, spreading="none", forward_masking=False)
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Return the mean in dB: estimate, reference [*, T] -> []."""
+        with torch.autocast(estimate.device.type, enabled=False):
+            noise = band_energies((estimate - reference).float(), self.ear)
+            sound = band_energies(reference.float(), self.ear)
+            return 10 * torch.log10(1 + 30 * noise / (sound + 1e-4)).mean()
+
 
 LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
     "l1": MeanAbsoluteError,
@@ -40,6 +61,7 @@ LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
     "stft": MultiResolutionStftLoss,
     "mel": MelDistance,
     "lsd": lambda: LogSpectralDistance(n_fft=1024, hop=256),
+    "bands": BandError,
     "nmr": lambda: NoiseToMaskRatio(ear=EarModel(n_fft=1024, bands_per_bark=2)),
 }
 """What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""

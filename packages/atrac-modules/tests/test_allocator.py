@@ -298,8 +298,8 @@ def test_wanted_matches_a_loop_over_what_masks_what(build, frames):
         for bfu in range(52):
             mode = int(stage.layout.bsm_of_bfu(bsm[unit])[bfu] > 0)
             mask = sum(2.0 ** float(stage.spread[mode, bfu, k]) * energies[k] for k in range(52))
-            mask += 2.0 ** float(stage.quiet[mode, bfu])
-            own = float(idsf[unit, bfu]) / 3 - float(stage.share[mode, bfu]) * np.log2(mask) / 2
+            unheard = np.log2(1 + 2.0 ** float(stage.quiet[mode, bfu]) / mask)
+            own = float(idsf[unit, bfu]) / 3 - (float(stage.share[mode, bfu]) * np.log2(mask) + unheard) / 2
             expected.append(own + float(stage.table[mode, bfu]))
         difference = wanted[unit] - torch.tensor(expected)
         torch.testing.assert_close(difference, difference[:1].expand(52), rtol=0, atol=1e-4)

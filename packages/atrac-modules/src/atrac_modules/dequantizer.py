@@ -164,7 +164,7 @@ class _Correction(nn.Module):
         spectrum = (quantized * step).detach()
         earlier = pad(spectrum, (0, 0, 1, 0))[..., :-1, :]
         inputs = [x.reshape(-1, x.shape[-1]).split(_PIECE) for x in (quantized, spectrum, earlier, step, idwl, bsm)]
-        pieces = [self._correct(*piece, layout) for piece in zip(*inputs)]
+        pieces = [self._correct(q, s, e, d, i, b, layout) for q, s, e, d, i, b in zip(*inputs)]
         return torch.cat(pieces).view_as(quantized)
 
     def _correct(
