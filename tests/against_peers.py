@@ -1,4 +1,4 @@
-"""Who plays whose files, on your recordings: outside decoders on files of our presets, ours on those of outside encoders.
+"""Who plays whose files, on your recordings: outside decoders on files of our presets, ours on those of outsiders.
 
     python tests/against_peers.py FOLDER --decoder 'atracdenc=atracdenc -d -i {in} -o {out}' \
         --encoder 'carta1=carta1 -e {in} {out}' [--split test] [--longest 10]

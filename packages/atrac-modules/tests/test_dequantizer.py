@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrac_bitstream.tables import LEVELS, SCALE_FACTORS
+from atrac_bitstream.tables import BFU_OF_VALUE, LEVELS, SCALE_FACTORS
 from atrac_modules import BfuLayout, Dequantizer, NeuralDequantizer, ReferenceDequantizer
 
 STAGES = [ReferenceDequantizer, NeuralDequantizer, functools.partial(NeuralDequantizer, hidden=8)]
@@ -95,18 +95,32 @@ def test_whatever_the_weights_values_are_finite_and_odd_and_at_most_half_a_step_
     assert (off > 0.1).any() == bool(hidden)
 
 
-def test_correction_sees_its_neighbours_and_no_other_frame(build, legal):
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_correction_sees_its_neighbours_its_bfu_and_those_of_the_frame_before(before: int, build, legal):
     quantized, idsf, idwl, bsm = (x[0].float() for x in legal)
     idwl = idwl.clamp_min(1)
     bsm = torch.zeros_like(bsm)
-    stage = build(NeuralDequantizer, hidden=8, neighbours=3)
+    stage = build(NeuralDequantizer, hidden=8, neighbours=3, before=before)
     changed = quantized.clone()
     changed[1, 100] = -changed[1, 100] - 1
     with torch.no_grad():
         moved = (stage(changed, idsf, idwl, bsm) != stage(quantized, idsf, idwl, bsm)).nonzero().tolist()
     assert [1, 100] in moved
-    assert {(f, k) for f, k in moved} <= {(1, k) for k in range(97, 104)}
+    own = {(1, k) for k in range(97, 104)} | {(1, int(k)) for k in np.flatnonzero(BFU_OF_VALUE == BFU_OF_VALUE[100])}
+    after = {(2, k) for k in range(101 - before, 100 + before)}
+    assert {(f, k) for f, k in moved} <= own | after
     assert len(moved) > 1
+    assert any(f == 2 for f, _ in moved) == bool(before)
+
+
+def test_fullness_of_a_bfu_worked_out_by_hand(build):
+    stage = build(NeuralDequantizer, hidden=8)
+    quantized = torch.zeros(1, 512)
+    quantized[0, :8] = torch.tensor([3.0, -2, 0, 0, 3, 1, 0, -1])
+    idwl = torch.full((1, 52), 3.0)  # 4 bits: up to 7
+    found = stage.correction._fullness(quantized, idwl, torch.zeros(1, 3), stage.layout)
+    assert found[0, 0].tolist() == pytest.approx([3 / 7, 10 / 8 / 7, 2 / 8, 3 / 8, 1 / 2])
+    assert found[0, 1].tolist() == pytest.approx([0, 0, 1, 1, 1 / 8])
 
 
 @pytest.mark.parametrize("hidden", [0, 8])

@@ -93,7 +93,7 @@ DECODERS: Final[dict[str, Row]] = {
         "iqmf": Trained("iqmf-dff8cca1"),
     },
     "neural": {
-        "dequantizer": Trained("dequantizer-eeb6951a"),
+        "dequantizer": Trained("dequantizer-4cbf664d"),
         "imdct": m.ReferenceImdct,
         "iqmf": m.ReferenceIqmf,
     },
