@@ -81,9 +81,11 @@ def test_default_is_there():
 
 
 def test_unknown_names_are_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=f"^preset 'best', allowed {', '.join(ENCODERS)}$"):
+    with pytest.raises(ValueError, match=f"^preset 'best', allowed {', '.join(ENCODERS)} or a folder with codec.json$"):
         build_encoder("best")
-    with pytest.raises(ValueError, match=f"^decoder 'best', allowed {', '.join(DECODERS)}$"):
+    with pytest.raises(
+        ValueError, match=f"^decoder 'best', allowed {', '.join(DECODERS)} or a folder with codec.json$"
+    ):
         build_decoder("best")
 
 

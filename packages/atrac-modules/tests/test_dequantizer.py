@@ -106,7 +106,7 @@ def test_correction_sees_its_neighbours_its_bfu_and_those_of_the_frame_before(be
     with torch.no_grad():
         moved = (stage(changed, idsf, idwl, bsm) != stage(quantized, idsf, idwl, bsm)).nonzero().tolist()
     assert [1, 100] in moved
-    own = {(1, k) for k in range(97, 104)} | {(1, int(k)) for k in np.flatnonzero(BFU_OF_VALUE == BFU_OF_VALUE[100])}
+    own = {(1, k) for k in range(97, 104)} | {(1, int(k)) for k in np.flatnonzero(BFU_OF_VALUE[100] == BFU_OF_VALUE)}
     after = {(2, k) for k in range(101 - before, 100 + before)}
     assert {(f, k) for f, k in moved} <= own | after
     assert len(moved) > 1

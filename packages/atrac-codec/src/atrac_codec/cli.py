@@ -59,8 +59,9 @@ class Encode:
     """Files and folders; - for standard input."""
     output: Output = None
     """File for one input file, else folder; - for standard output. Default: beside each input."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Encoder; default: the best there is. bitexact writes the very bytes of the reference codec."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
+    """Encoder, or a codec folder of your own; default: the best there is. bitexact writes the very bytes of the
+    reference codec."""
     title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Title; default: the input's title tag, or else its name."""
     no_length_tag: Flag = False
@@ -117,8 +118,9 @@ class Decode:
     output: Output = None
     """File for one input file, its ending naming the format, else folder; - for WAV to standard output.
     Default: a WAV file beside each input."""
-    decoder: str = "standard"
-    """Decoder: standard, or bitexact for the very samples of the reference codec."""
+    decoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "standard"
+    """Decoder, or a codec folder of your own: standard; bitexact for the very samples of the reference codec; neural
+    for sound nearer to the original than the standard's."""
     samples: Literal["16", "24", "float"] = "16"
     """Sample format."""
     keep_delay: Flag = False

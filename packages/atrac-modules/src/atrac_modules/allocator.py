@@ -222,7 +222,7 @@ class NeuralMaskingAllocator(Allocator):
     Args:
         hidden: width of the network's layer; 0 for none.
 
-    Source: the form is that of ITU-R BS.1387-1, annex 2; Bark and the threshold in quiet after Zwicker and Terhardt.
+    Source: the form is that of ITU-R BS.1387-1, annex 2; Bark and the threshold in quiet are [ZWICKER-TERHARDT].
 
     Example:
         >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
