@@ -18,22 +18,26 @@ HEAD = """# Weights
 Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named by their SHA-256; `ROLE-HASH.json` what
 they came from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and runs
 no stored code. Presets name them (`presets.py`) and share them: encoder and decoder `neural-stages` are the nine stages
-that imitate the reference codec, decoder `neural` has another dequantizer, which looks for what was there before
-quantization. The files of one preset take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
+that imitate the reference codec; encoder `neural-finetuned` has them with another allocator, which was trained end to
+end; decoder `neural` has another dequantizer, which looks for what was there before quantization. The files of one
+preset take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
 
 This card is written by `tools/model_card.py`.
 
 ## What they are for
 
-Encoding and decoding ATRAC1, and as a start for training. Files of encoder `neural-stages` play everywhere; decoder
-`neural` is this project's alone. They imitate an encoder, they do not improve on it. Not for anything else.
+Encoding and decoding ATRAC1, and as a start for training. Files of both encoders play everywhere; decoder `neural` is
+this project's alone. `neural-stages` imitates an encoder and does not improve on it; `neural-finetuned` does, by the
+measures in docs/results.md. Not for anything else.
 
 ## How they were trained
 
-Each stage from random weights by one command, on one of two CPU cores that did other work too; the time is that of the
-epochs. Shards of recordings are those of `apps/extract.py FOLDER -o recordings` (to measure) and the same with
-`--variants 3 --gain -40 0 --offset` (to train). No other recordings than those below were trained on; where the data is
-the built-in corpus, none were. The recordings measured on are in neither: their split is by recording.
+Each stage from random weights by one command (the allocator of `neural-finetuned` from those of an ear model), on one
+of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those of
+`apps/extract.py FOLDER -o recordings` (to measure) and the same with `--variants 3 --gain -40 0 --offset` (to train:
+`recordings-train`) or with `--variants 3 --gain -15 0 --offset --fields pcm` (end to end: `recordings-pcm`). No other
+recordings than those below were trained on; where the data is the built-in corpus, none were. The recordings measured
+on are in neither: their split is by recording.
 """
 
 
@@ -69,11 +73,13 @@ def training(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
 
 
 def command(sheet: dict[str, Any]) -> str:
-    """Return the command that trained a stage."""
+    """Return the command that trained a stage, or the codec that it is a part of."""
     corrects = sheet["role"] == "dequantizer" and sheet["settings"]["hidden"]
     config = " --config apps/configs/dequantizer-original.yaml" if corrects else ""
     data = sheet["training settings"]["data"]
     folders = "".join(f" data.{key}={data[key]}" for key in ("shards", "evaluation") if data[key])
+    if sheet["training settings"]["stage"] == "codec":
+        return f"python apps/finetune_e2e.py{folders}"
     return f"python apps/train_stage.py stage={sheet['role']}{config}{folders}"
 
 
@@ -87,11 +93,16 @@ def scores(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
     """Return the tables of what was reached on the test split."""
     lines = ["## What they reach", "", "On the recordings of the test split:", ""]
     for name, sheet in sheets:
-        lines += [f"`{name}`:", "", "| score | validation | test |", "|---|---|---|"]
-        validation, test = (sheet["metrics"][split] for split in ("validation", "test"))
-        for score, value in test.items():
+        start = sheet["metrics"].get("start")
+        columns = ["validation", "test"] if start is None else ["validation, before", "after", "test, before", "after"]
+        lines += [f"`{name}`:", "", f"| score | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for score in sheet["metrics"]["test"]:
             if "loss" not in score:
-                lines.append(f"| {score} | {number(validation.get(score))} | {number(value)} |")
+                measured = []
+                for split in ("validation", "test"):
+                    measured += [start[split]] if start is not None else []
+                    measured.append(sheet["metrics"][split])
+                lines.append(f"| {score} | {' | '.join(number(one.get(score)) for one in measured)} |")
         lines.append("")
     return lines
 
