@@ -1,15 +1,16 @@
 """Give every file we make of your recordings to FFmpeg, and count what it takes.
 
-    python tests/against_ffmpeg.py FOLDER [--ffmpeg ffmpeg]
+    python tests/against_ffmpeg.py FOLDER [--ffmpeg ffmpeg] [--preset NAME …]
 
 Encodes every recording of the folder, and cuts and repeats of one of them from 1 sample to 10 minutes, with the default
-preset. FFmpeg decodes each through PyAV, and as the program named, with the format named; then PyAV opens it without
-a name and a format. Prints totals, which docs/format.md and docs/results.md state.
+preset, or those named. FFmpeg decodes each through PyAV, and as the program named, with the format named; then PyAV
+opens it without a name and a format. Prints totals, which docs/format.md and docs/results.md state.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import tempfile
 from collections import Counter
@@ -20,8 +21,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from atrac_bitstream import read_info
-from atrac_codec import build_decoder, build_encoder, decode_file, encode_file, read_audio
+from atrac_bitstream import AeaReader, read_info, unpack_units
+from atrac_bitstream import tables as t
+from atrac_codec import DEFAULT, build_decoder, build_encoder, decode_file, encode_file, read_audio
 from atrac_codec.audio import SUFFIXES
 from atrac_codec.outside import ffmpeg_decode
 
@@ -48,7 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ffmpeg", help="an ffmpeg program to ask too")
+    parser.add_argument("--preset", action="append", default=[], help=f"encoder ({DEFAULT})")
     args = parser.parse_args()
+    encoders = [build_encoder(name) for name in args.preset or [DEFAULT]]
+    decoder = build_decoder()
     files = sorted(f for f in args.folder.rglob("*") if f.suffix.lower() in SUFFIXES)
     total: Counter[str] = Counter()
     largest = 0.0
@@ -60,13 +65,16 @@ def main() -> None:
             sources.append(scratch / f"{length}.wav")
             repeated = np.resize(material.T, (length, len(material)))
             soundfile.write(sources[-1], repeated, 44100)
-        for source in sources:
+        for source, encoder in itertools.product(sources, encoders):
             aea, wav = scratch / "x.aea", scratch / "x.wav"
-            encode_file(source, aea, build_encoder())
-            decode_file(aea, wav, build_decoder(), samples="float", keep_delay=True)
+            encode_file(source, aea, encoder)
+            decode_file(aea, wav, decoder, samples="float", keep_delay=True)
             info, ours = read_info(aea), read_audio(wav)
             total["files"] += 1
             total["sound units"] += info.frames * info.channels
+            fields = unpack_units(AeaReader(aea).read())
+            budget = np.vectorize(t.value_bits)(fields.n_bfu)
+            total["sound units over budget"] += int((t.WORD_LENGTHS[fields.idwl] @ t.BFU_SIZES > budget).sum())
             outside = {"PyAV": ffmpeg_decode(aea.read_bytes())}
             if args.ffmpeg:
                 outside[args.ffmpeg] = program_decode(args.ffmpeg, aea, info.channels)

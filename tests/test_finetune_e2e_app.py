@@ -253,6 +253,5 @@ def test_what_is_wrong_is_said_in_one_line(main, shards, tmp_path, capsys, wrong
 
 
 def test_nothing_to_learn_is_an_error(main, shards, tmp_path, capsys):
-    none = [f"objective.train.{role}=0" for role in ("allocator",)]
-    assert main(*SHORT, f"data.shards={shards}", f"output={tmp_path}/out", *none) == 1
+    assert main(*SHORT, f"data.shards={shards}", f"output={tmp_path}/out", "objective.train.allocator=0") == 1
     assert "allowed one stage to train or more" in capsys.readouterr().err

@@ -42,8 +42,8 @@ def draw_codec(sounds: Mapping[str, Tensor], batches: Mapping[str, FrameBatch], 
                 axes.axis("off")
             continue
         error = sound[0] - original
-        said = f"SNR {snr(sound[0], original):.1f} dB, noise to mask {nmr(sound[0], original):.1f} dB"
-        _spectrogram(grid[1, column], error, extent, f"error {name}: {said}")
+        said = f"SNR {snr(sound[0], original):.1f} dB, NMR {nmr(sound[0], original):.1f} dB"
+        _spectrogram(grid[1, column], error, extent, f"error {name}\n{said}")
         words = WORD_LENGTHS[array(batches[name].idwl[0, 0]).astype(int)]
         bits = grid[2, column].imshow(
             words.T, origin="lower", aspect="auto", interpolation="nearest", cmap="viridis", vmin=0, vmax=_HIGHEST,

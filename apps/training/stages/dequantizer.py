@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, WORD_LENGTHS
+from atrac_bitstream.tables import BANDS, IDSF_MAX, IDWL_MAX, WORD_LENGTHS
 from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.water_filling import carries
 from training.objective import Objective, Scores, Tensors
 from training.pictures import draw_dequantizer
+
+_BANDS: Final = ("low", "mid", "high")
 
 
 class DequantizerObjective(Objective):
@@ -75,6 +77,8 @@ class DequantizerObjective(Objective):
         for name, decoded in (("own", own), ("standard", standard)):
             error = (decoded - spectrum).square()
             for unit, scaled in (("", error), (" in steps", error / step.square())):
+                for band, place in zip(_BANDS, BANDS, strict=True):
+                    sums[f"{name}{unit} {band}"] = (scaled * example["carried"])[..., place].sum()
                 by_length = torch.zeros(IDWL_MAX + 1, dtype=torch.float64, device=error.device)
                 sums[name + unit] = by_length.index_add(0, index, scaled[example["carried"] > 0])
         return sums
@@ -86,6 +90,13 @@ class DequantizerObjective(Objective):
         for unit in ("", " in steps"):
             own, standard = sums["own" + unit], sums["standard" + unit]
             scores[f"gain{unit} (dB)"] = float(10 * torch.log10(standard.sum() / own.sum()))
+            scores |= {
+                f"gain{unit} {band} (dB)": float(
+                    10 * torch.log10(sums[f"standard{unit} {band}"] / sums[f"own{unit} {band}"])
+                )
+                for band in _BANDS
+                if sums[f"standard{unit} {band}"] > 0
+            }
             scores |= {
                 f"gain{unit} at {WORD_LENGTHS[k]} bits (dB)": float(10 * torch.log10(standard[k] / own[k]))
                 for k in range(IDWL_MAX + 1)
