@@ -40,6 +40,7 @@ APPS = Path(__file__).parents[1] / "apps"
 sys.path.insert(0, str(APPS))
 
 from training.data import TrainingData, corpus_shards  # noqa: E402
+from training.launcher import show  # noqa: E402
 from training.loop import learning_rate, weights_hash  # noqa: E402
 from training.objective import Objective, Tensors  # noqa: E402
 from training.settings import DataSettings, OptimizerSettings  # noqa: E402
@@ -116,7 +117,7 @@ def calibrate_among_few(self: AllocatorObjective, examples: Sequence[Tensors]) -
     """Calibrate an allocator in a second, not in minutes: few offsets, hardly any turns, few units."""
     moved = allocator._moved
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("atrac_modules.allocator.NEVER", float(self.stage.turn.detach().sort().values[2]))
+        patch.setattr("atrac_modules.water_filling.NEVER", float(self.stage.turn.detach().sort().values[2]))
         patch.setattr(allocator, "SEARCHES", ((0.5, 0.25, 1),))
         patch.setattr(allocator, "_moved", lambda *where: itertools.islice(moved(*where), 2))
         patch.setattr(allocator, "N_BFU_MAX", 4)
@@ -383,8 +384,8 @@ def test_a_stage_of_a_preset_can_be_measured(app, main, fails, done, tmp_path, m
     assert fails(*settings, "stage=mdct") == "error: preset mine: its mdct is not learned"
 
 
-def test_numbers_that_are_not_finite_are_shown_as_a_dash(app, capsys):
-    app.show({"stage": "any", "validation": {"ratio": None, "loss": 0.25}, "test": {"loss": 0.5}})
+def test_numbers_that_are_not_finite_are_shown_as_a_dash(capsys):
+    show({"stage": "any", "validation": {"ratio": None, "loss": 0.25}, "test": {"loss": 0.5}})
     assert [row.split("│")[1:4] for row in capsys.readouterr().out.splitlines() if "ratio" in row] == [
         [" ratio ", "          – ", "    – "]
     ]
@@ -679,7 +680,7 @@ def test_a_field_that_shards_lack_is_named(fails, done, tmp_path):
 
 def test_a_damaged_checkpoint_and_another_number_of_ranks_are_refused(app, main, fails, done, tmp_path, monkeypatch):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards")
-    monkeypatch.setattr(app, "report", lambda *args, **more: None)
+    monkeypatch.setattr("training.launcher.report", lambda *args, **more: None)
     assert main(*SETTINGS, *settings) == 0
     path = tmp_path / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from atrac_bitstream.tables import BFU_AMOUNTS, IDWL_MAX, N_BFU_MAX
 from atrac_modules import BfuLayout, NeuralAllocator, used_value_bits, value_bits
-from atrac_modules.allocator import NEVER
-from atrac_modules.water_filling import allocate
+from atrac_modules.water_filling import NEVER, allocate
 from training.objective import Objective, Scores, Tensors
 from training.pictures import draw_allocator
 

@@ -4,8 +4,8 @@ A row gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c
 of this package, which rows may share.
 
 `bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
-arithmetic; `neural-stages` has learned all of it from the reference codec. Every encoder's files play in every ATRAC1
-decoder. Of the decoders, `neural` looks for what was there before quantization; the others give the standard's values.
+arithmetic; `neural-stages` has learned all of it from the reference codec; `neural-finetuned` decides over bits by what
+it was trained for end to end, to sound better. Every encoder's files play in every ATRAC1 decoder. Of the decoders, `neural` looks for what was there before quantization; the others give the standard's values.
 """
 
 from __future__ import annotations
@@ -72,6 +72,15 @@ ENCODERS: Final[dict[str, Row]] = {
         "mdct": Trained("mdct-6d951916"),
         "scaler": Trained("scaler-3cff8bb9"),
         "allocator": Trained("allocator-32a4d546"),
+        "quantizer": Trained("quantizer-18bdb9da"),
+        "loudness": m.ReferenceLoudness,
+    },
+    "neural-finetuned": {
+        "qmf": Trained("qmf-a64bc2db"),
+        "transient": Trained("transient-225add94"),
+        "mdct": Trained("mdct-6d951916"),
+        "scaler": Trained("scaler-3cff8bb9"),
+        "allocator": Trained("allocator-ba56b79a"),
         "quantizer": Trained("quantizer-18bdb9da"),
         "loudness": m.ReferenceLoudness,
     },
