@@ -17,7 +17,7 @@ from atrac_data import render
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
 
-import watermark  # noqa: E402
+import watermark
 
 BITS = 4
 

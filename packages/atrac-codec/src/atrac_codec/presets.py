@@ -5,7 +5,8 @@ of this package, which rows may share.
 
 `bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
 arithmetic; `neural-stages` has learned all of it from the reference codec; `neural-finetuned` decides over bits by what
-it was trained for end to end, to sound better. Every encoder's files play in every ATRAC1 decoder. Of the decoders, `neural` looks for what was there before quantization; the others give the standard's values.
+it was trained for end to end, to sound better. Every encoder's files play in every ATRAC1 decoder. Of the decoders,
+`neural` looks for what was there before quantization; the others give the standard's values.
 """
 
 from __future__ import annotations
