@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--decoder", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--encoder", action="append", default=[], metavar="NAME=COMMAND")
+    parser.add_argument("--preset", action="append", default=[], help="of ours (all)")
     parser.add_argument("--split", default="test")
     parser.add_argument("--longest", type=float, default=10.0, help="seconds taken of a recording")
     args = parser.parse_args()
@@ -77,7 +78,7 @@ def main() -> int:
     except ImportError as error:
         print(error, file=sys.stderr)
     ours = {name: build_decoder(name) for name in DECODERS}
-    encoders = {name: build_encoder(name) for name in ENCODERS}
+    encoders = {name: build_encoder(name) for name in args.preset or ENCODERS}
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     with tempfile.TemporaryDirectory() as scratch:
         wav, aea, out = (Path(scratch) / name for name in ("in.wav", "x.aea", "out.wav"))

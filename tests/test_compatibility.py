@@ -35,7 +35,7 @@ def test_files_of_every_encoder_play_in_ffmpeg_and_in_every_decoder(preset: str,
     outside = torch.from_numpy(ffmpeg_decode(aea.read_bytes())[:, CODEC_DELAY:][:, : pcm.shape[1]].copy())
     original = torch.from_numpy(pcm)
     standard = snr(outside, original)
-    assert standard > 10
+    assert standard > (3 if name == "noise" else 10)  # which has no bits to spare anywhere
     for decoder in DECODERS:
         codec = NNFullCodec.from_pretrained("reference", decoder)
         with torch.no_grad():
