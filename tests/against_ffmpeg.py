@@ -41,7 +41,7 @@ def recognised(aea: bytes) -> bool:
     """Tell whether FFmpeg finds out by itself what this is, and decodes all of it."""
     try:
         return ffmpeg_decode(aea, name_format=False).shape == ffmpeg_decode(aea).shape
-    except (ValueError, av.error.FFmpegError):
+    except (ValueError, IndexError, av.error.FFmpegError):  # another format, without sound even, or none
         return False
 
 
