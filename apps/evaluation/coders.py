@@ -31,7 +31,11 @@ class PeerError(AtracError):
 def preset_encoder(name: str, device: torch.device) -> Encode:
     """Return the encoder of a preset or a codec folder. Raises: ValueError, AtracError, OSError."""
     encoder = build_encoder(name).to(device).eval()
-    return lambda wav, aea: void(encode_file(wav, aea, encoder))
+
+    def encode(wav: Path, aea: Path) -> None:
+        encode_file(wav, aea, encoder)
+
+    return encode
 
 
 def peer_encoder(text: str) -> tuple[str, Encode]:
@@ -62,7 +66,3 @@ def decoder(name: str, device: torch.device) -> Decode:
             return np.concatenate([stream.push(reader.read()), stream.finish()], axis=1)
 
     return decode
-
-
-def void(_: object) -> None:
-    """Forget a result."""

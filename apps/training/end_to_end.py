@@ -174,10 +174,10 @@ class CodecObjective(Objective):
         wave = example["pcm"].flatten(-2)
         decoded, made = self._through(wave)
         wave = wave[..., : decoded.shape[-1]]
-        frames = float(wave.shape[-1])
-        sums = {name: (frames * one(decoded, wave)).double() for name, one in MEASURED.items()}
+        samples = float(wave.shape[-1])
+        sums = {name: (samples * one(decoded, wave)).double() for name, one in MEASURED.items()}
         over = used_value_bits(made["idwl"]) > value_bits(made["n_bfu"])
-        return sums | {"samples": torch.tensor(frames, dtype=torch.float64), "over": over.sum().double()}
+        return sums | {"samples": torch.tensor(samples, dtype=torch.float64), "over": over.sum().double()}
 
     def scores(self, sums: Tensors) -> Scores:
         means = {name: float(sums[name] / sums["samples"]) for name in MEASURED}
@@ -228,9 +228,10 @@ def _rebuilt(stage: Stage, role: str, changed: Mapping[str, Any]) -> Stage:
     name = changed.pop("class", type(stage).__name__)
     if name not in classes:
         raise ValueError(f"model.{role}.class = {name!r}, allowed {', '.join(classes)}")
-    same = name == type(stage).__name__
-    new: Stage = classes[name](**{**(stage.settings if same else {}), **changed})  # type: ignore[dict-item]
+    if name != type(stage).__name__:
+        return classes[name](**changed).eval()
+    new = classes[name](**{**stage.settings, **changed})  # type: ignore[dict-item]
     own = new.state_dict()
     kept = {key: value for key, value in stage.state_dict().items() if key in own and own[key].shape == value.shape}
-    new.load_state_dict({**own, **(kept if same else {})})
+    new.load_state_dict({**own, **kept})
     return new.eval()

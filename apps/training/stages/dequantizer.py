@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -27,12 +27,14 @@ class DequantizerObjective(Objective):
     """
 
     fields = ("spectrum", "bsm", "idsf", "idwl", "n_bfu", "quantized", "dec_spectrum")
-    frames: ClassVar[int] = 8
+    frames: int = 1
 
     def __init__(self, model: dict[str, Any]) -> None:
         super().__init__()
         self.stage, self.teacher, self.layout = NeuralDequantizer(**model), ReferenceDequantizer(), BfuLayout()
         self.corrects: Final = self.stage.correction is not None
+        if self.corrects:
+            self.frames = 8  # of which all but the first have a frame before
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         spectrum = batch["spectrum"]
