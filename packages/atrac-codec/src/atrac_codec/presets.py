@@ -67,6 +67,15 @@ ENCODERS: Final[dict[str, Row]] = {
         "quantizer": m.ReferenceQuantizer,
         "loudness": m.ReferenceLoudness,
     },
+    "rd": {
+        "qmf": m.ReferenceQmf,
+        "transient": m.RateDistortionTransient,
+        "mdct": m.ReferenceMdct,
+        "scaler": m.ReferenceScaler,
+        "allocator": m.RateDistortionAllocator,
+        "quantizer": m.ReferenceQuantizer,
+        "loudness": m.ReferenceLoudness,
+    },
     "neural-stages": {
         "qmf": Trained("qmf-a64bc2db"),
         "transient": Trained("transient-225add94"),

@@ -7,6 +7,7 @@ from atrac_modules.allocator import (
     BitExactAllocator,
     NeuralAllocator,
     NeuralMaskingAllocator,
+    RateDistortionAllocator,
     ReferenceAllocator,
 )
 from atrac_modules.bfu import BfuLayout
@@ -16,13 +17,20 @@ from atrac_modules.imdct import BitExactImdct, Imdct, NeuralImdct, ReferenceImdc
 from atrac_modules.iqmf import BitExactIqmf, Iqmf, NeuralIqmf, ReferenceIqmf
 from atrac_modules.loudness import BitExactLoudness, Loudness, LoudnessTrack, ReferenceLoudness
 from atrac_modules.mdct import BitExactMdct, Mdct, NeuralMdct, ReferenceMdct
+from atrac_modules.psychoacoustics import MaskingModel
 from atrac_modules.qmf import BitExactQmf, NeuralQmf, Qmf, ReferenceQmf
 from atrac_modules.quantizer import NeuralQuantizer, Quantizer, ReferenceQuantizer
 from atrac_modules.rate import used_value_bits, value_bits, word_length
 from atrac_modules.scaler import NeuralScaler, ReferenceScaler, Scaled, Scaler
 from atrac_modules.stage import ShapeError, Stage
 from atrac_modules.straight_through import Rounding, SoftRounding, StraightThrough, UniformNoise
-from atrac_modules.transient import BitExactTransient, NeuralTransient, ReferenceTransient, Transient
+from atrac_modules.transient import (
+    BitExactTransient,
+    NeuralTransient,
+    RateDistortionTransient,
+    ReferenceTransient,
+    Transient,
+)
 
 __all__ = [
     "Allocation",
@@ -41,6 +49,7 @@ __all__ = [
     "Iqmf",
     "Loudness",
     "LoudnessTrack",
+    "MaskingModel",
     "Mdct",
     "NeuralAllocator",
     "NeuralDequantizer",
@@ -54,6 +63,8 @@ __all__ = [
     "NeuralTransient",
     "Qmf",
     "Quantizer",
+    "RateDistortionAllocator",
+    "RateDistortionTransient",
     "ReferenceAllocator",
     "ReferenceDequantizer",
     "ReferenceImdct",

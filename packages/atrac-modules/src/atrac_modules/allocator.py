@@ -21,6 +21,8 @@ from atrac_bitstream import tables as t
 from atrac_modules.bfu import BfuLayout, bfu_centres
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
+from atrac_modules.psychoacoustics import MaskingModel
+from atrac_modules.rate_distortion import scale, search
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.water_filling import NEVER, allocate, by_turn, water_fill
 
@@ -126,6 +128,46 @@ class ReferenceAllocator(Allocator):
         quiet = self.layout.maximum(spectrum.detach(), bsm).square() < self.get_buffer("threshold") * scale[..., None]
         n_bfu, idwl = water_fill(wanted, ~quiet | short, self.get_buffer("turn"))
         return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
+
+
+@final
+class RateDistortionAllocator(Allocator):
+    """The least audible error that the bits allow, searched for: word lengths, number of BFUs and scale factors.
+
+    minimise sum over coefficients of error ** 2 / threshold ** exponent, see `rate_distortion.py`
+
+    Thresholds are those of `MaskingModel`, so that exponent 1 asks for noise at one distance below them in all bands of
+    the ear, and 0 for the least noise. No gradient but that of the scale factors it was given, which it may move. The
+    loudness is ignored.
+
+    Args:
+        exponent: 0 to 1. Between 0.65 and 0.85 little changes.
+
+    Example:
+        >>> allocation = RateDistortionAllocator()(torch.rand(1, 512), torch.full((1, 52), 63.0), torch.zeros(1, 3))
+        >>> allocation.n_bfu, allocation.idwl[0, :4], allocation.idsf[0, :4]
+        (tensor([40.]), tensor([4., 4., 4., 3.]), tensor([60., 60., 60., 60.]))
+    """
+
+    def __init__(self, exponent: float = 0.75) -> None:
+        super().__init__()
+        if not 0 <= exponent <= 1:
+            raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
+        self.exponent: Final = exponent
+        self.layout = BfuLayout()
+        self.masking = MaskingModel()
+
+    @full_precision
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
+        """Decide what each BFU gets."""
+        _check_shapes(spectrum, idsf, bsm)
+        with torch.no_grad():
+            weight = self.masking(spectrum, bsm) ** -self.exponent if self.exponent else torch.ones_like(spectrum)
+            rows = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
+            found = search(scale(*rows, self.layout))
+            n_bfu = found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype)
+            idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype) for x in (found.idwl, found.offset))
+        return Allocation(n_bfu, idwl, idsf + offset)
 
 
 @final

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
 
-_RUNS = [(8, 4), (4, 4), (8, 4), (6, 8), (6, 4), (7, 4), (9, 4), (10, 4), (12, 8), (20, 8)]
+BFU_RUNS = [(8, 4), (4, 4), (8, 4), (6, 8), (6, 4), (7, 4), (9, 4), (10, 4), (12, 8), (20, 8)]
 """(coefficients in a BFU, neighbouring BFUs of that size)."""
-assert [size for size, count in _RUNS for _ in range(count)] == t.BFU_SIZES.tolist()
+assert [size for size, count in BFU_RUNS for _ in range(count)] == t.BFU_SIZES.tolist()
 
 
 class BfuLayout(nn.Module):
@@ -99,5 +99,5 @@ def bfu_centres(short: bool) -> NDArray[np.float64]:
 
 def reduce_bfus(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
     """Reduce each BFU of values in bitstream order to one number. Shape: [*, 512] -> [*, 52]."""
-    runs = values.split([size * count for size, count in _RUNS], -1)
-    return torch.cat([reduce(run.unflatten(-1, (-1, size))) for run, (size, _) in zip(runs, _RUNS)], -1)
+    runs = values.split([size * count for size, count in BFU_RUNS], -1)
+    return torch.cat([reduce(run.unflatten(-1, (-1, size))) for run, (size, _) in zip(runs, BFU_RUNS)], -1)

@@ -9,6 +9,7 @@ A level is taken of every 16 samples of the high-passed band; a frame whose leve
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -18,7 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS
+from atrac_modules.bfu import BfuLayout
+from atrac_modules.mdct import ReferenceMdct
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
+from atrac_modules.psychoacoustics import N_BLOCKS, MaskingModel, by_coefficient
+from atrac_modules.rate_distortion import Choices, cheapest, choose, estimate, measure, scale
+from atrac_modules.scaler import ReferenceScaler
 from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
@@ -32,6 +38,10 @@ FALL: Final = 20.0
 _SILENCE: Final = 1e-20
 """Power that stands for silence where a logarithm needs one."""
 _HISTORY: Final = 20
+_UNSTEADY: Final = 2.0
+"""Ratio of the thresholds of two blocks in a frame from which on both kinds of blocks are tried."""
+_PASSES: Final = 2
+_REACH: Final = (1, 1)
 _TAPS: Final = [
     -8.65163e-18, -0.00851586, -6.74764e-18, 0.0209036, -3.36639e-17,
     -0.0438162, -1.54175e-17, 0.0931738, -5.52212e-17, -0.313819,
@@ -104,6 +114,81 @@ class ReferenceTransient(Transient):
         # For the slope only: silence at a finite level keeps every difference finite.
         excess = _excess(9.5 * power.clamp_min(_SILENCE).log10(), band.shape[-2]).amax(-1)
         return hard_forward_soft_backward(hard, torch.sigmoid(excess / self.width))
+
+
+@final
+class RateDistortionTransient(Transient):
+    """Both kinds of blocks tried, in every band: those are taken whose error and bits cost less.
+
+    cost = sum over coefficients of error ** 2 / threshold ** exponent + price x bits, see `rate_distortion.py`
+
+    The threshold of a long block is that of each of its moments in turn, so that noise before an attack costs what it
+    costs there. The price is the one at which the whole sound unit fits, found first with long blocks and then with
+    those that were chosen. Only frames with a band whose energy moves enough are looked at. No gradient.
+
+    Args:
+        exponent: as in `RateDistortionAllocator`.
+
+    Example:
+        >>> click = torch.zeros(1, 4, 512)
+        >>> click[0, 2, 300] = 1.0
+        >>> RateDistortionTransient()(click)[0, :, 2].tolist()
+        [0.0, 0.0, 3.0, 0.0]
+    """
+
+    modes: Tensor
+
+    def __init__(self, exponent: float = 0.75) -> None:
+        super().__init__()
+        if not 0 <= exponent <= 1:
+            raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
+        self.exponent: Final = exponent
+        self.mdct = ReferenceMdct()
+        self.scaler = ReferenceScaler()
+        self.masking = MaskingModel()
+        self.layout = BfuLayout()
+        self.add_table("modes", np.array(BSM_SHORT, np.float64))
+
+    @full_precision
+    @torch.no_grad()
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        modes = self.modes.to(bands.dtype)
+        all_short = modes.expand(*bands.shape[:-1], N_BANDS)
+        short = self.mdct(bands, all_short).reshape(-1, FRAME_SAMPLES)
+        envelope = self.masking.envelope(short)
+        unsteady = torch.stack([x.amax(-1) / x.amin(-1) for x in envelope.split(N_BLOCKS, -1)], -1) > _UNSTEADY
+        rows = unsteady.any(-1).nonzero()[:, 0]
+        bsm = torch.zeros_like(all_short).reshape(-1, N_BANDS)
+        if len(rows):
+            long = self.mdct(bands, torch.zeros_like(all_short)).reshape(-1, FRAME_SAMPLES)
+            bsm[rows] = self._decide(long[rows], short[rows], envelope[rows]) * modes
+        return bsm.view(all_short.shape)
+
+    def _decide(self, long: Tensor, short: Tensor, envelope: Tensor) -> Tensor:
+        """Return which bands get short blocks. Shape: [N, 512], [N, 512], [N, 16] -> bool [N, 3]."""
+        threshold = self.masking.threshold(self.masking.power(long))
+        mean = torch.cat([x.pow(-self.exponent).mean(-1, keepdim=True) for x in envelope.split(N_BLOCKS, -1)], -1)
+        modes = self.modes.to(long.dtype).expand_as(mean)
+        weight = threshold**-self.exponent * by_coefficient(mean)
+        long_blocks, price = self._measure(long, torch.zeros_like(modes), weight)
+        weight = self.masking.within_frame(threshold, envelope) ** -self.exponent
+        short_blocks, _ = self._measure(short, modes, weight)
+        band = self.layout.get_buffer("band_of_bfu")
+        is_short = torch.zeros(N_BANDS, len(long), dtype=torch.bool, device=long.device)
+        for _ in range(_PASSES):
+            cost = torch.where(is_short[band], short_blocks.cost, long_blocks.cost)
+            bits = torch.where(is_short[band], short_blocks.bits, long_blocks.bits)
+            price = choose(replace(long_blocks, cost=cost, bits=bits), price).price
+            gain = cheapest(long_blocks, price)[0] - cheapest(short_blocks, price)[0]
+            is_short = torch.zeros_like(is_short, dtype=gain.dtype).index_add(0, band, gain) > 0
+        return is_short.T
+
+    def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Choices, Tensor]:
+        scaled = scale(spectrum, self.scaler(spectrum, bsm).idsf, bsm, weight, self.layout)
+        first = estimate(scaled)
+        return measure(scaled, first.idwl, _REACH), first.price
 
 
 @final
