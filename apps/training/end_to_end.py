@@ -78,7 +78,56 @@ MEASURED: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
 }
 
 
-class CodecObjective(Objective):
+class CodecFolderObjective(Objective):
+    """Some learned stages of a whole codec, which is saved as a folder.
+
+    Args:
+        model: by role, constructor arguments that differ from those of the stage to start from, or the `class` of
+            another learned stage to put in its place; weights that the start has not are drawn.
+        start: preset or codec folder to start from.
+        decoder: decoder or codec folder to decode with.
+        train: role to its share of the learning rate. All others, and those with 0, stay as they are.
+
+    Raises:
+        ValueError: a name is unknown, a share is below 0, or nothing is left to learn.
+    """
+
+    def __init__(
+        self, model: dict[str, dict[str, Any]], *, train: dict[str, float], start: str, decoder: str = "standard"
+    ) -> None:
+        super().__init__()
+        self.start, self.decoder = start, decoder
+        self.codec = NNFullCodec.from_pretrained(start, decoder)
+        halves = self._halves()
+        _check("model", dict.fromkeys(model, 1.0), halves)
+        self._rates = _check("objective.train", train, halves)
+        for role, changed in model.items():
+            setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
+        self.requires_grad_(False)
+        for role in self._rates:
+            stage: Stage = getattr(halves[role], role)
+            if not list(stage.parameters()):
+                raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
+            stage.requires_grad_(True)
+        if not self._rates:
+            raise ValueError("objective.train: allowed one stage or more")
+
+    def _halves(self) -> dict[str, nn.Module]:
+        """Return the half of the codec that holds each role."""
+        return {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        halves = self._halves()
+        return [
+            {"params": list(getattr(halves[role], role).parameters()), "rate": rate}
+            for role, rate in self._rates.items()
+        ]
+
+    def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
+        return self.codec.save_pretrained(folder, about)
+
+
+class CodecObjective(CodecFolderObjective):
     """pcm -> pcm.
 
     loss = sum of weight x loss of the decoded sound + sum of weight x distance to the teacher in a field on the way
@@ -87,12 +136,8 @@ class CodecObjective(Objective):
     evaluation takes runs with all their channels, as a recording is coded.
 
     Args:
-        model: by role, constructor arguments that differ from those of the stage to start from, or the `class` of
-            another learned stage to put in its place; weights that the start has not are drawn.
-        start: preset or codec folder to start from.
-        decoder: decoder or codec folder to decode with: `standard` is what others have; what is trained with another
-            one sounds as it should only there.
-        train: role to its share of the learning rate. All others, and those with 0, stay as they are.
+        model, train, start, decoder: as in `CodecFolderObjective`. What is trained with a decoder other than `standard`
+            sounds as it should only there.
         losses: name in `LOSSES` to weight.
         auxiliary: field in `AUXILIARY` to weight.
 
@@ -114,35 +159,15 @@ class CodecObjective(Objective):
         decoder: str = "standard",
         auxiliary: dict[str, float] | None = None,
     ) -> None:
-        super().__init__()
-        self.start, self.decoder = start, decoder
-        self.codec = NNFullCodec.from_pretrained(start, decoder)
-        halves = {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
-        _check("model", dict.fromkeys(model, 1.0), halves)
-        self._rates = _check("objective.train", train, halves)
+        super().__init__(model, train=train, start=start, decoder=decoder)
         self.weights = {
             "losses": _check("objective.losses", losses, LOSSES),
             "auxiliary": _check("objective.auxiliary", auxiliary or {}, AUXILIARY),
         }
-        if not self._rates or not any(self.weights.values()):
-            raise ValueError("objective: allowed one stage to train or more, and one loss or more")
-        for role, changed in model.items():
-            setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
+        if not any(self.weights.values()):
+            raise ValueError("objective: allowed one loss or more")
         self.fields = ("pcm", *self.weights["auxiliary"])
         self.losses = nn.ModuleDict({name: LOSSES[name]() for name in self.weights["losses"]})
-        self.requires_grad_(False)
-        for role in self._rates:
-            stage: Stage = getattr(halves[role], role)
-            if not list(stage.parameters()):
-                raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
-            stage.requires_grad_(True)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        halves = {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
-        return [
-            {"params": list(getattr(halves[role], role).parameters()), "rate": rate}
-            for role, rate in self._rates.items()
-        ]
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         # An item of a training batch is a channel, a run of an evaluation has all of its recording's.
@@ -182,9 +207,6 @@ class CodecObjective(Objective):
     def scores(self, sums: Tensors) -> Scores:
         means = {name: float(sums[name] / sums["samples"]) for name in MEASURED}
         return means | {"units over budget": float(sums["over"])}
-
-    def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
-        return self.codec.save_pretrained(folder, about)
 
     @torch.no_grad()
     def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:

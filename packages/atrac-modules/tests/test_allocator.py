@@ -19,7 +19,8 @@ from atrac_modules import (
     used_value_bits,
     value_bits,
 )
-from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, _FRANK, NEVER, hearing_threshold
+from atrac_modules.allocator import _BOOSTED, _FIXED_LONG, _FIXED_SHORT, NEVER
+from atrac_modules.hearing_threshold import _FRANK, hearing_threshold
 from atrac_modules.loudness import START
 from atrac_modules.water_filling import carries
 

@@ -7,6 +7,7 @@ from atrac_modules.allocator import (
     BitExactAllocator,
     NeuralAllocator,
     NeuralMaskingAllocator,
+    NeuralRateDistortionAllocator,
     RateDistortionAllocator,
     ReferenceAllocator,
 )
@@ -26,6 +27,7 @@ from atrac_modules.stage import ShapeError, Stage
 from atrac_modules.straight_through import Rounding, SoftRounding, StraightThrough, UniformNoise
 from atrac_modules.transient import (
     BitExactTransient,
+    NeuralEntropyTransient,
     NeuralTransient,
     RateDistortionTransient,
     ReferenceTransient,
@@ -53,12 +55,14 @@ __all__ = [
     "Mdct",
     "NeuralAllocator",
     "NeuralDequantizer",
+    "NeuralEntropyTransient",
     "NeuralImdct",
     "NeuralIqmf",
     "NeuralMaskingAllocator",
     "NeuralMdct",
     "NeuralQmf",
     "NeuralQuantizer",
+    "NeuralRateDistortionAllocator",
     "NeuralScaler",
     "NeuralTransient",
     "Qmf",

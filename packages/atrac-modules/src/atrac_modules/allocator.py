@@ -9,22 +9,24 @@ atrac_psy_common.cpp; the curve of the hearing threshold is Frank's, from Musepa
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import BfuLayout, bfu_centres
+from atrac_modules.hearing_threshold import hearing_threshold
+from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.psychoacoustics import MaskingModel
-from atrac_modules.rate_distortion import scale, search
+from atrac_modules.rate_distortion import EFFORTS, scale, search
 from atrac_modules.stage import Stage, check_shape, full_precision
-from atrac_modules.water_filling import NEVER, allocate, by_turn, water_fill
+from atrac_modules.water_filling import NEVER, allocate, by_turn, follow, water_fill
 
 _FIXED_LONG: Final = np.repeat([7, 6, 5, 4, 3, 2, 1, 0], [3, 19, 13, 3, 6, 1, 4, 3])
 """Word length of each BFU of noise-like frames before the shift, long blocks [52] …"""
@@ -36,27 +38,14 @@ _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
 _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
+_LEAST_IMPORTANT: Final = -80.0
+"""log2 of an importance relative to the largest; float32 ends there."""
 _MOST: Final = 60.0
 """log2 of spreading beyond which float32 would overflow."""
 _QUIET_MAX: Final = 44.0
 """dB SPL that the threshold in quiet does not exceed."""
 _HIGHEST_WANTED: Final = 12.0
 """What the most important BFU wants, in bits per value."""
-
-# fmt: off
-_FRANK: Final = [
-    9669, 9669, 9626, 9512, 9353, 9113, 8882, 8676, 8469, 8243, 7997, 7748, 7492, 7239, 7000, 6762,
-    6529, 6302, 6084, 5900, 5717, 5534, 5351, 5167, 5004, 4812, 4638, 4466, 4310, 4173, 4050, 3922,
-    3723, 3577, 3451, 3281, 3132, 3036, 2902, 2760, 2658, 2591, 2441, 2301, 2212, 2125, 2018, 1900,
-    1770, 1682, 1594, 1512, 1430, 1341, 1260, 1198, 1136, 1057,  998,  943,  887,  846,  744,  712,
-     693,  668,  637,  606,  580,  555,  529,  502,  475,  448,  422,  398,  375,  351,  327,  322,
-     312,  301,  291,  268,  246,  215,  182,  146,  107,   61,   13,  -35,  -96, -156, -179, -235,
-    -295, -350, -401, -421, -446, -499, -532, -535, -513, -476, -431, -313, -179,    8,  203,  403,
-     580,  736,  881, 1022, 1154, 1251, 1348, 1421, 1479, 1399, 1285, 1193, 1287, 1519, 1914, 2369,
-    3352, 4352, 5352, 6352, 7352, 8352, 9352, 9999, 9999, 9999, 9999, 9999,
-]
-# fmt: on
-"""Hearing threshold in millibel, 40 values to the decade from 10 Hz on."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +121,7 @@ class ReferenceAllocator(Allocator):
 
 @final
 class RateDistortionAllocator(Allocator):
-    """The least audible error that the bits allow, searched for: word lengths, number of BFUs and scale factors.
+    """The least audible error that the bits allow, searched for: number of BFUs, word lengths and scale factors.
 
     minimise sum over coefficients of error ** 2 / threshold ** exponent, see `rate_distortion.py`
 
@@ -142,6 +131,7 @@ class RateDistortionAllocator(Allocator):
 
     Args:
         exponent: 0 to 1. Between 0.65 and 0.85 little changes.
+        effort: in `EFFORTS`, how much is searched.
 
     Example:
         >>> allocation = RateDistortionAllocator()(torch.rand(1, 512), torch.full((1, 52), 63.0), torch.zeros(1, 3))
@@ -149,25 +139,31 @@ class RateDistortionAllocator(Allocator):
         (tensor([40.]), tensor([4., 4., 4., 3.]), tensor([60., 60., 60., 60.]))
     """
 
-    def __init__(self, exponent: float = 0.75) -> None:
+    sizes: Tensor
+
+    def __init__(self, exponent: float = 0.75, effort: str = "default") -> None:
         super().__init__()
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
         self.exponent: Final = exponent
+        self.effort = effort
         self.layout = BfuLayout()
         self.masking = MaskingModel()
+        self.add_table("sizes", t.BFU_SIZES.astype(np.float64))
 
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         with torch.no_grad():
-            weight = self.masking(spectrum, bsm) ** -self.exponent if self.exponent else torch.ones_like(spectrum)
-            rows = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
-            found = search(scale(*rows, self.layout))
-            n_bfu = found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype)
-            idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype) for x in (found.idwl, found.offset))
-        return Allocation(n_bfu, idwl, idsf + offset)
+            return _search(spectrum, idsf, bsm, self.importance(spectrum, bsm), self.layout, self.effort)
+
+    def importance(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Return log2 of what a squared error costs in each BFU. Shape: [*, 512], [*, 3] -> [*, 52]."""
+        if not self.exponent:
+            return torch.zeros_like(spectrum[..., : t.N_BFU_MAX])
+        weight = self.layout.sum(self.masking(spectrum, bsm) ** -self.exponent, bsm)
+        return (weight / self.sizes.to(weight.dtype)).log2()
 
 
 @final
@@ -375,19 +371,51 @@ class BitExactAllocator(Allocator):
         return Allocation(n_bfu.float(), idwl.float(), idsf)
 
 
-def hearing_threshold() -> NDArray[np.float32]:
-    """Return the power below which a long BFU is taken for inaudible [52], float32 as the reference codec's.
+@final
+class NeuralRateDistortionAllocator(Allocator):
+    """The search of `RateDistortionAllocator` with learned importances in place of the ear model's.
 
-    The least over the BFU's coefficients of Frank's table - 100 dB - 0.015 f ** 2, f in kHz.
+    Backward, the word length of each BFU that is carried follows half its importance, minus the mean over those BFUs by
+    size: the price gives in when the bits do not fit.
+
+    Args:
+        hidden, features: of the network, see `Importance`.
+        effort: in `EFFORTS`, how much is searched; it is not saved.
+
+    Example:
+        >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 63.0)
+        >>> NeuralRateDistortionAllocator()(spectrum, idsf, torch.zeros(1, 3)).idwl.shape
+        torch.Size([1, 52])
     """
-    kilohertz = (np.arange(1, 513, dtype=np.float32) * np.float32(22.05)) / np.float32(512)
-    position = 40 * np.log10(0.1 * (1e3 * kilohertz.astype(np.float64)).astype(np.float32).astype(np.float64))
-    index = position.astype(np.int64)
-    table = np.array(_FRANK, np.float64)
-    frank = 0.01 * (table[index] * (1 + index - position) + table[index + 1] * (position - index))
-    level = frank.astype(np.float32) - np.float32(100)
-    level = (level - (kilohertz * kilohertz) * 0.015).astype(np.float32)
-    return np.power(10.0, 0.1 * np.minimum.reduceat(level, t.BFU_OFFSETS[:-1]).astype(np.float64)).astype(np.float32)
+
+    def __init__(
+        self, hidden: int = 64, features: Sequence[str] = Importance.FEATURES, effort: str = "default"
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"hidden": hidden, "features": list(features)}
+        self.effort = effort
+        self.layout = BfuLayout()
+        self.importance = Importance(hidden, features)
+
+    @full_precision
+    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
+        """Decide what each BFU gets."""
+        _check_shapes(spectrum, idsf, bsm)
+        importance = self.importance(spectrum.detach(), idsf.detach(), bsm.detach(), loudness)
+        with torch.no_grad():
+            found = _search(spectrum, idsf, bsm, importance, self.layout, self.effort)
+        idwl = follow(importance / 2, torch.ones_like(importance, dtype=torch.bool), found.n_bfu, found.idwl)
+        return Allocation(found.n_bfu, idwl, idsf + (found.idsf - idsf).detach())
+
+
+def _search(
+    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, layout: BfuLayout, effort: str
+) -> Allocation:
+    """Search by importances, log2 of what a squared error costs [*, 52]."""
+    weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
+    found = search(scale(*(x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight)), layout), EFFORTS[effort])
+    idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype) for x in (found.idwl, found.offset))
+    return Allocation(found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, idsf + offset)
 
 
 def _check_shapes(spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> None:

@@ -19,7 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import BAND_SIZES, BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SAMPLE_RATE, SHORT_SIZE
+from atrac_bitstream.tables import (
+    BAND_OF_VALUE,
+    BAND_SIZES,
+    BANDS,
+    BSM_SHORT,
+    FRAME_SAMPLES,
+    N_BANDS,
+    SAMPLE_RATE,
+    SHORT_SIZE,
+)
 from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
 
 N_BLOCKS: Final = tuple(2**mode for mode in BSM_SHORT)
@@ -132,11 +141,14 @@ class MaskingModel(Stage):
 
 def by_coefficient(per_band: Tensor) -> Tensor:
     """Give each coefficient the value of its band. Shape: [*, 3] -> [*, 512]."""
-    return torch.cat([per_band[..., band : band + 1].expand(*per_band.shape[:-1], n) for band, n in enumerate(BAND_SIZES)], -1)
+    return per_band[..., torch.as_tensor(BAND_OF_VALUE, device=per_band.device)]
 
 
 def _blurred(energy: Tensor) -> Tensor:
-    """Spread energies of short blocks over the coefficients that a long block has there. Shape: [*, 512] -> [*, 512]."""
+    """Spread energies of short blocks over the coefficients that a long block has there.
+
+    Shape: [*, 512] -> [*, 512]
+    """
     parts = []
     for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
         mean = energy[..., own].unflatten(-1, (n_blocks, SHORT_SIZE)).mean(-2) / n_blocks
@@ -145,7 +157,10 @@ def _blurred(energy: Tensor) -> Tensor:
 
 
 def _blurred_to_blocks(threshold: Tensor) -> Tensor:
-    """Give the coefficients of each short block the mean of those a long block has there. Shape: [*, 512] -> [*, 512]."""
+    """Give the coefficients of each short block the mean of those that a long block has there.
+
+    Shape: [*, 512] -> [*, 512]
+    """
     parts = []
     for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
         mean = threshold[..., own].unflatten(-1, (SHORT_SIZE, n_blocks)).mean(-1)
@@ -154,9 +169,10 @@ def _blurred_to_blocks(threshold: Tensor) -> Tensor:
 
 
 def _hann_matrix(size: int, reverse: bool) -> np.ndarray:
-    """Return what takes coefficients of a long block to two quadratures of the windowed spectrum [size, 2 size].
+    """Return what takes a long block's coefficients to two quadratures of the windowed spectrum [size, 2 size].
 
-    A DCT-IV gives the block's samples, folded where blocks overlap, which the window hides; white noise keeps its power.
+    A DCT-IV gives the block's samples, folded where blocks overlap, which the window hides. White noise keeps its
+    power.
     """
     n = np.arange(size)
     phase = np.pi / size * (n[:, None] + 0.5) * (n + 0.5)

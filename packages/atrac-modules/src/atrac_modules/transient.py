@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS
+from atrac_bitstream.tables import BANDS, BFU_SIZES, BSM_SHORT, FRAME_SAMPLES, N_BANDS
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.mdct import ReferenceMdct
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
@@ -40,6 +40,8 @@ _SILENCE: Final = 1e-20
 _HISTORY: Final = 20
 _UNSTEADY: Final = 2.0
 """Ratio of the thresholds of two blocks in a frame from which on both kinds of blocks are tried."""
+_QUIET: Final = 2.0**-32
+"""Squared coefficient of a long block that stands for rounding to 16 bits."""
 _PASSES: Final = 2
 _REACH: Final = (1, 1)
 _TAPS: Final = [
@@ -147,6 +149,7 @@ class RateDistortionTransient(Transient):
         self.scaler = ReferenceScaler()
         self.masking = MaskingModel()
         self.layout = BfuLayout()
+        self.add_table("sizes", BFU_SIZES.astype(np.float64))
         self.add_table("modes", np.array(BSM_SHORT, np.float64))
 
     @full_precision
@@ -186,6 +189,7 @@ class RateDistortionTransient(Transient):
         return is_short.T
 
     def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Choices, Tensor]:
+        weight = self.layout.sum(weight, bsm) / self.sizes.to(weight.dtype)
         scaled = scale(spectrum, self.scaler(spectrum, bsm).idsf, bsm, weight, self.layout)
         first = estimate(scaled)
         return measure(scaled, first.idwl, _REACH), first.price
@@ -247,6 +251,56 @@ class NeuralTransient(Transient):
             level = 10 * power.clamp_min(_SILENCE).log10()
             excess.append(_excess(level, bands.shape[-2], 10 * self.rise[index], 10 * self.fall[index]))
         return excess
+
+
+@final
+class NeuralEntropyTransient(Transient):
+    """A network that weighs, in each band, what long and what short blocks would leave to code, and when.
+
+    It sees for each band the mean logarithms of the squared coefficients of both kinds of blocks, whose difference is
+    what one saves over the other, and the logarithm of each short block's energy. What 16 bits round off counts as
+    silence. Both transforms are fixed.
+
+    Backward, the step from long to short is the logistic function of what the network says.
+
+    Args:
+        hidden: width of the network's two layers.
+
+    Example:
+        >>> NeuralEntropyTransient()(torch.zeros(2, 3, 512)).shape
+        torch.Size([2, 3, 3])
+    """
+
+    modes: Tensor
+
+    def __init__(self, hidden: int = 48) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"hidden": hidden}
+        self.mdct = ReferenceMdct()
+        self.add_table("modes", np.array(BSM_SHORT, np.float64))
+        seen = sum(N_BLOCKS) + 2 * N_BANDS
+        self.network = nn.Sequential(
+            nn.Linear(seen, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, N_BANDS)
+        )
+
+    @full_precision
+    def forward(self, bands: Tensor) -> Tensor:
+        """Decide the block size modes of `bands`."""
+        excess = self.excess(bands)
+        return hard_forward_soft_backward((excess > 0).to(excess.dtype), excess.sigmoid()) * self.modes.to(excess.dtype)
+
+    def excess(self, bands: Tensor) -> Tensor:
+        """Return how sure it is of short blocks, above 0, or of long ones. Shape: [*, F, 512] -> [*, F, 3]."""
+        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        all_short = self.modes.to(bands.dtype).expand(*bands.shape[:-1], N_BANDS)
+        kinds = [self.mdct(bands, bsm).square() for bsm in (torch.zeros_like(all_short), all_short)]
+        seen = []
+        for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
+            long, short = kinds[0][..., own], kinds[1][..., own] / n_blocks
+            means = [(energy + _QUIET).log2().mean(-1, keepdim=True) for energy in (long, short)]
+            blocks = (short.unflatten(-1, (n_blocks, -1)).mean(-1) + _QUIET).log2()
+            seen += [means[1] - means[0], means[0] / 8 + 2, blocks - blocks.mean(-1, keepdim=True)]
+        return self.network(torch.cat(seen, -1).to(self.network[0].weight.dtype)).to(bands.dtype)
 
 
 @final

@@ -54,15 +54,20 @@ def water_fill(
     n_bfu, idwl = allocate_by_turn(wanted.detach().where(audible, -torch.inf), turn.detach())
     if torch.is_grad_enabled() and turn.requires_grad:
         wanted = wanted - turn
+    return n_bfu, follow(wanted, audible, n_bfu, idwl, audibility)
+
+
+def follow(wanted: Tensor, audible: Tensor, n_bfu: Tensor, idwl: Tensor, audibility: Tensor | None = None) -> Tensor:
+    """Return word lengths with the slope that `water_fill` describes, however they were found."""
     if not wanted.requires_grad and (audibility is None or not audibility.requires_grad):
-        return n_bfu, idwl
+        return idwl
     carried = carries(n_bfu)
     weight = (audible & carried) * torch.as_tensor(t.BFU_SIZES, device=wanted.device)
     mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
     soft = torch.where(weight > 0, wanted - mean, 0.0)
     if audibility is not None:
         soft = soft + torch.sigmoid(audibility.to(wanted.dtype)) * idwl.clamp_min(1) * carried
-    return n_bfu, hard_forward_soft_backward(idwl, soft)
+    return hard_forward_soft_backward(idwl, soft)
 
 
 @torch.library.custom_op("atrac_modules::allocate_by_turn", mutates_args=())

@@ -1,0 +1,79 @@
+"""Teach the encoder of preset `neural` which noise is heard: first what a search decides, then what sounds better.
+
+    python apps/train_allocator.py [stage=NAME] [--config FILE] [key=value …]
+    accelerate launch apps/train_allocator.py …                       on the GPUs there are
+    torchrun --nproc_per_node 2 apps/train_allocator.py …             several processes, on CPUs too
+
+Without `stage`, both that the shipped weights went through, one after the other:
+
+    distil        importances and choice of blocks, from what preset `rd` searches for
+    perceptual    the allocator alone, end to end, on the decoded sound
+
+`stage=joint objective.start=FOLDER` goes on with rounding and scale factors, `stage=everything` with all stages of the
+encoder. Settings come from FILE, else from configs/train_allocator/STAGE.yaml beside this script, and from key=value,
+which counts for each stage: `data.shards=FOLDER`, `epochs=3`, `output=FOLDER`, in which each stage has a folder of its
+own. What was interrupted goes on where it was when it is called again. weights=FOLDER or weights=PRESET measures a
+codec instead, as `perceptual` does if no stage is named. The folder OUTPUT/STAGE/weights works wherever a preset does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from training.distillation import DistillationObjective
+from training.end_to_end import CodecObjective
+from training.launcher import CONFIGS, App, launch
+from training.objective import Objective
+from training.settings import TrainingSettings
+
+OBJECTIVES: Final = {
+    "distil": DistillationObjective,
+    "perceptual": CodecObjective,
+    "joint": CodecObjective,
+    "everything": CodecObjective,
+}
+SHIPPED: Final = ("distil", "perceptual")
+"""What the shipped weights went through."""
+OUTPUT: Final = "runs/train_allocator"
+
+
+def configs(stated: Mapping[str, Any]) -> tuple[list[Path], list[str]]:
+    """Return the stage's own file, and where its folder is."""
+    stage = stated.get("stage", SHIPPED[-1])
+    more = [] if "stage" in stated else [f"stage={stage}"]
+    if "output" not in stated:
+        more.append(f"output={OUTPUT}/{stage}")
+    return [CONFIGS / "train_allocator" / f"{stage}.yaml"], more
+
+
+def load(settings: TrainingSettings, weights: str) -> tuple[TrainingSettings, Objective]:
+    """Return what measures a preset or a codec folder."""
+    settings = replace(settings, model={}, objective={**settings.objective, "start": weights})
+    return settings, APP.build(settings)
+
+
+APP = App(__doc__, OBJECTIVES, configs, load)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, measure and save the stages that are asked for; return the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    keys = [one.partition("=")[0] for one in argv]
+    if argv and ("stage" in keys or "weights" in keys or any(one.startswith("-") for one in argv)):
+        return launch(APP, argv)
+    folder = next((one.partition("=")[2] for one in reversed(argv) if one.startswith("output=")), OUTPUT)
+    shared = [one for one in argv if not one.startswith("output=")]
+    start: list[str] = []
+    for stage in SHIPPED:
+        if code := launch(APP, [*shared, f"stage={stage}", f"output={folder}/{stage}", *start]):
+            return code
+        start = [f"objective.start={folder}/{stage}/weights"]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
