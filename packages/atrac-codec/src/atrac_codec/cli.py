@@ -62,6 +62,8 @@ class Encode:
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
     """Encoder, or a codec folder of your own; default: the best there is. bitexact writes the very bytes of the
     reference codec."""
+    effort: Literal["fast", "default", "best"] = "default"
+    """How long to search for the best use of the bits, with presets that do: rd and neural."""
     title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Title; default: the input's title tag, or else its name."""
     no_length_tag: Flag = False
@@ -76,7 +78,7 @@ class Encode:
         from atrac_codec.presets import DEFAULT, build_encoder
 
         try:
-            encoder = build_encoder(self.preset or DEFAULT)
+            encoder = build_encoder(self.preset or DEFAULT, self.effort)
         except ValueError as error:
             return wrong(error)
         except (AtracError, OSError) as error:

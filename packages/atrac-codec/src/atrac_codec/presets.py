@@ -119,19 +119,38 @@ DECODERS: Final[dict[str, Row]] = {
 }
 DEFAULT: Final = "reference"
 """The best encoder there is."""
+_TRANSIENT_OF_EFFORT: Final = {
+    "fast": (m.RateDistortionTransient, m.ReferenceTransient),
+    "best": (m.NeuralEntropyTransient, m.RateDistortionTransient),
+}
+"""What decides on blocks, and what does instead."""
 
 
-def build_encoder(preset: str | Path = DEFAULT) -> NNEncoder:
+def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEncoder:
     """Build the encoder of a preset, or of a codec folder.
 
     Args:
         preset: name in `ENCODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
+        effort: how long to search, where it searches for anything: `fast`, `default` or `best`. `best` also tries both
+            kinds of blocks instead of asking the network, `fast` detects attacks as the reference codec does instead of
+            trying them.
 
     Raises:
-        ValueError: no preset has that name, and it is no such folder.
+        ValueError: no preset has that name, and it is no such folder; the effort is another, or this preset searches
+            for nothing and so has no other than `default`.
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
-    return NNEncoder(**_stages(ENCODERS, "encoder", "preset", preset))
+    stages = _stages(ENCODERS, "encoder", "preset", preset)
+    if effort not in m.EFFORTS:
+        raise ValueError(f"effort {effort!r}, allowed {', '.join(m.EFFORTS)}")
+    if effort != "default":
+        if not hasattr(stages["allocator"], "effort"):
+            raise ValueError(f"effort {effort!r}, allowed default: preset {preset} searches for nothing")
+        stages["allocator"].effort = effort
+        replaced, by = _TRANSIENT_OF_EFFORT[effort]
+        if isinstance(stages["transient"], replaced):
+            stages["transient"] = by()
+    return NNEncoder(**stages)
 
 
 def build_decoder(name: str | Path = "standard") -> NNDecoder:
