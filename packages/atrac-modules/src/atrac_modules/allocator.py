@@ -23,7 +23,7 @@ from atrac_modules.hearing_threshold import hearing_threshold
 from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
-from atrac_modules.psychoacoustics import MaskingModel
+from atrac_modules.psychoacoustics import EXPONENT, MaskingModel
 from atrac_modules.rate_distortion import EFFORTS, scale, search
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.water_filling import NEVER, allocate, by_turn, follow, water_fill
@@ -130,7 +130,7 @@ class RateDistortionAllocator(Allocator):
     loudness is ignored.
 
     Args:
-        exponent: 0 to 1. Between 0.65 and 0.85 little changes.
+        exponent: 0 to 1.
         effort: in `EFFORTS`, how much is searched.
 
     Example:
@@ -141,7 +141,7 @@ class RateDistortionAllocator(Allocator):
 
     sizes: Tensor
 
-    def __init__(self, exponent: float = 0.75, effort: str = "default") -> None:
+    def __init__(self, exponent: float = EXPONENT, effort: str = "default") -> None:
         super().__init__()
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")

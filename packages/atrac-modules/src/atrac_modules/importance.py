@@ -2,7 +2,8 @@
 
     spectrum, idsf, bsm, loudness ─→ importance of each BFU
 
-The form is an ear model's, every number of it is learned, and a small network adds what the form cannot say.
+The form is that of the ear model in `psychoacoustics.py`, by band instead of by coefficient, with all its numbers
+learned; a small network adds what the form cannot say.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
-from atrac_modules.bfu import BfuLayout, bfu_centres, reduce_bfus
+from atrac_modules.bfu import BfuLayout, reduce_bfus
+from atrac_modules.loudness import START
+from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, TONAL, MaskingModel
+from atrac_modules.stage import any_at_all
 
 _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
+_LEAST: Final = -80.0
+"""log2 of the least importance relative to the largest; float32 ends there."""
 _STEEPEST: Final = 60.0
-"""log2 of what one BFU may mask in another; beyond it float32 would end."""
+"""log2 of what may be masked elsewhere; beyond it float32 would end."""
 _FURTHEST: Final = 4.0
 """What the network adds at most, either way."""
 
@@ -29,16 +35,17 @@ _FURTHEST: Final = 4.0
 class Importance(nn.Module):
     """log2 of what the square of an error costs in each BFU, up to a constant of the sound unit.
 
-        mask[i]       = sum_j spread[i, j] energy[j]
-        importance[i] = table[i] - exponent[i] log2(mask[i] + quiet[i]) + network(features)[i]
+        threshold[p]  = sum_j spread[p, j] masker[j] + quiet[p]
+        importance[i] = log2(mean over the bands p of BFU i of threshold[p] ** -exponent[p]) + network(features)[i]
 
-    Where these numbers are those of long or short blocks, the BFU's own band says which.
+    Bands are those of the ear. In short blocks the importance follows their share of the frame's energy.
 
     Args:
         hidden: width of the network's two layers; 0 leaves the network out.
-        features: what is known of each BFU. `idsf`: the scale factor; `energy`: the energy (without it, the largest
-            coefficient stands in for it); `entropy`: the bits that hold its coefficients over the mask; `loudness`: of
-            the sound so far.
+        features: what is known. `idsf`: scale factors; `energy`: that of each BFU; `entropy`: the bits that hold its
+            coefficients over the threshold; `loudness`: of the sound so far; `spectrum`: power and tonality of each
+            band, as the ear model has them. Maskers are the bands if `spectrum` is there, else the BFUs, by their
+            energy or by their scale factors.
 
     Shape:  spectrum [*, 512], idsf [*, 52], bsm [*, 3], loudness [*] or None -> [*, 52]
     Raises: ValueError: features has another name.
@@ -48,7 +55,8 @@ class Importance(nn.Module):
         torch.Size([2, 52])
     """
 
-    FEATURES: ClassVar = ("idsf", "energy", "entropy", "loudness")
+    FEATURES: ClassVar = ("idsf", "energy", "entropy", "loudness", "spectrum")
+    share: Tensor
     sizes: Tensor
 
     def __init__(self, hidden: int = 64, features: Sequence[str] = FEATURES) -> None:
@@ -57,68 +65,97 @@ class Importance(nn.Module):
             raise ValueError(f"features: {', '.join(unknown)}, allowed {', '.join(self.FEATURES)}")
         self.features: Final = tuple(features)
         self.layout = BfuLayout()
-        dtype = torch.get_default_dtype()
-        self.register_buffer("sizes", torch.from_numpy(t.BFU_SIZES).to(dtype), persistent=False)
-        spread, quiet = zip(*(_ear(bfu_centres(short)) for short in (False, True)))
-        self.spread = nn.Parameter(torch.stack(spread).to(dtype))
-        """log2 of what a BFU masks in another: long or short, masked BFU, masking BFU."""
-        self.quiet = nn.Parameter(torch.stack(quiet).to(dtype))
-        """log2 of the energy that is just heard in quiet, long or short."""
-        self.exponent = nn.Parameter(torch.full((2, t.N_BFU_MAX), 0.75))
-        self.table = nn.Parameter(torch.zeros(2, t.N_BFU_MAX))
+        self.ear = MaskingModel()
+        share = _share(self.ear.get_buffer("grouping"))
+        n_bands = share.shape[-1]
+        self.register_buffer("share", share, persistent=False)
+        self.register_buffer("sizes", torch.from_numpy(t.BFU_SIZES).to(share), persistent=False)
+        self.register_buffer("block", torch.from_numpy(_block_of_bfu()), persistent=False)
+        spread = self.ear.get_buffer("spread")[None]
+        if "spectrum" not in features:
+            spread = share @ spread
+        self.spread = nn.Parameter(spread.transpose(1, 2).log2().contiguous())
+        """log2 of what maskers, be they bands or BFUs with long and with short blocks, hide in each band."""
+        self.quiet = nn.Parameter(self.ear.get_buffer("quiet").log2())
+        """log2 of the energy that is just heard in each band."""
+        self.tonal = nn.Parameter(torch.full((n_bands,), TONAL))
+        """log2 of how much less a tone masks than noise does."""
+        self.exponent = nn.Parameter(torch.full((n_bands,), EXPONENT))
+        self.modulation = nn.Parameter(torch.full((t.N_BANDS,), EXPONENT))
+        """Power of a short block's part in the frame's energy that its importance falls with."""
         self.network: nn.Sequential | None = None
         if hidden:
-            per_unit = "loudness" in features
-            seen = t.N_BFU_MAX * (len(features) - per_unit) + per_unit + t.N_BANDS
+            seen = {"loudness": 1, "spectrum": 2 * n_bands}
+            width = sum(seen.get(name, t.N_BFU_MAX) for name in features) + t.N_BANDS
             last = nn.Linear(hidden, t.N_BFU_MAX)
             with torch.no_grad():  # next to nothing before it is trained
                 last.weight.mul_(0.01)
                 last.bias.zero_()
-            self.network = nn.Sequential(nn.Linear(seen, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last)
+            layers = nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last
+            self.network = nn.Sequential(*layers)
 
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Tensor:
         """Return the importance of each BFU."""
         dtype = idsf.dtype
-        short = self.layout.bsm_of_bfu(bsm)
-        peak = torch.exp2(2 * (idsf / 3 - 21))
-        energy = peak / 4
-        if "energy" in self.features or "entropy" in self.features:
-            square = self.layout.group(spectrum, bsm).square()
-        if "energy" in self.features:
-            energy = reduce_bfus(square, lambda x: x.sum(-1)) / self.sizes.to(dtype)
-        energy = energy * torch.exp2(-short)  # of a coefficient of a long block
-
-        def own(parameter: Tensor) -> Tensor:
-            return torch.where(short > 0, parameter[1], parameter[0]).to(dtype)
-
-        long_mask, short_mask = (energy @ spread.clamp_max(_STEEPEST).exp2().T.to(dtype) for spread in self.spread)
-        mask = torch.where(short > 0, short_mask, long_mask).clamp_min(_SILENCE).log2()
-        mask = torch.logaddexp2(mask, own(self.quiet))
-        importance = own(self.table) - own(self.exponent) * mask
+        mode = self.layout.bsm_of_bfu(bsm)
+        square = self.layout.group(spectrum, bsm).square()
+        energy = reduce_bfus(square, lambda x: x.sum(-1)) * torch.exp2(-mode)
+        spread = self.spread.clamp_max(_STEEPEST).exp2().transpose(1, 2).to(dtype)
+        if "spectrum" in self.features:
+            power, tonality = self.ear.bands(self.ear.power(spectrum, bsm))
+            masked = (power * torch.exp2(-self.tonal.to(dtype) * tonality)) @ spread[0]
+        else:
+            masker = energy if "energy" in self.features else torch.exp2(2 * (idsf / 3 - 22) - mode) * self.sizes
+            masked = (masker * (mode == 0)) @ spread[0] + (masker * (mode > 0)) @ spread[1]
+        level = -self.exponent.to(dtype) * (masked + self.quiet.exp2().to(dtype)).log2()
+        importance = self._of_bfus(level, spectrum, bsm, mode)
         if self.network is None:
             return importance
         seen = [(bsm > 0).to(dtype)]
-        for name in self.features:
-            if name == "idsf":
-                seen.append(idsf / 32 - 1)
-            elif name == "energy":
-                seen.append(energy.clamp_min(_SILENCE).log2() / 10 + 2)
-            elif name == "entropy":
-                over = square * torch.exp2(-mask - short).index_select(-1, self.layout.get_buffer("bfu_of_value"))
-                seen.append(reduce_bfus(torch.log2(1 + over), lambda x: x.mean(-1)) / 8)
-            else:
-                known = torch.full_like(idsf[..., 0], np.nan) if loudness is None else loudness.to(dtype)
-                seen.append(known.nan_to_num(1.0).clamp_min(_SILENCE).log2()[..., None] / 10)
-        added = self.network(torch.cat(seen, -1).to(self.table.dtype)).to(dtype)
+        if "idsf" in self.features:
+            seen.append(idsf / 32 - 1)
+        if "energy" in self.features:
+            seen.append((energy / self.sizes).clamp_min(_SILENCE).log2() / 10 + 2)
+        if "entropy" in self.features:
+            over = torch.exp2(importance / EXPONENT - mode)[..., self.layout.get_buffer("bfu_of_value")] * square
+            seen.append(reduce_bfus(torch.log2(1 + over), lambda x: x.mean(-1)) / 8)
+        if "loudness" in self.features:
+            known = torch.full_like(idsf[..., 0], START) if loudness is None else loudness.to(dtype)
+            seen.append(known.clamp_min(_SILENCE).log2()[..., None] / 10)
+        if "spectrum" in self.features:
+            seen += [power.clamp_min(_SILENCE).log2() / 10 + 2, tonality]
+        added = self.network(torch.cat(seen, -1).to(self.quiet.dtype)).to(dtype)
         return importance + _FURTHEST * torch.tanh(added / _FURTHEST)
 
+    def _of_bfus(self, level: Tensor, spectrum: Tensor, bsm: Tensor, mode: Tensor) -> Tensor:
+        """Return log2 of the mean over the bands in each BFU. Shape: level [*, n] -> [*, 52]."""
+        highest = level.amax(-1, keepdim=True)
+        weight = torch.exp2((level - highest).clamp_min(_LEAST))
+        long, short = ((weight @ share.T).log2() + highest for share in self.share.to(level.dtype))
+        if not any_at_all(bsm > 0):
+            return long
+        part = self.ear.envelope(spectrum).log2()[..., self.get_buffer("block")]
+        modulation = self.modulation.to(level.dtype)[self.layout.get_buffer("band_of_bfu")]
+        return torch.where(mode > 0, short - modulation * part, long)
 
-def _ear(hertz: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return log2 of spreading [52, 52] and of the threshold in quiet [52] that `psychoacoustics.py` has."""
-    bark = 7 * np.arcsinh(hertz / 650)
-    distance = bark[:, None] - bark  # of the masked from the masking
-    decibel = -np.where(distance > 0, 10 * distance, -25 * distance)
-    k = hertz / 1000
-    quiet = 3.64 * k**-0.8 - 6.5 * np.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6 - 94
-    per_octave = 10 * np.log10(2)
-    return torch.from_numpy(decibel / per_octave), torch.from_numpy(quiet / per_octave - 2)
+
+def _share(grouping: Tensor) -> Tensor:
+    """Return how much of each BFU, with long and with short blocks, lies in each band.
+
+    Shape: [512, n] -> [2, 52, n]
+    """
+    rows = []
+    for short in (False, True):
+        for bfu, size in enumerate(t.BFU_SIZES.tolist()):
+            band = int(t.BFU_BANDS[bfu])
+            first, n_blocks = t.BANDS[band].start, N_BLOCKS[band] if short else 1
+            start = (int(t.BFU_STARTS_SHORT[bfu]) - first) % t.SHORT_SIZE if short else int(t.BFU_OFFSETS[bfu]) - first
+            rows.append(grouping[first + n_blocks * start :][: n_blocks * size].mean(0))
+    return torch.stack(rows).unflatten(0, (2, -1))
+
+
+def _block_of_bfu() -> np.ndarray:
+    """Return which of the 16 short blocks each BFU lies in [52]."""
+    before = np.cumsum((0, *N_BLOCKS))
+    first = np.array([band.start for band in t.BANDS])
+    return (t.BFU_STARTS_SHORT - first[t.BFU_BANDS]) // t.SHORT_SIZE + before[t.BFU_BANDS]

@@ -42,8 +42,10 @@ _LOUDEST: Final = 94.0
 """dB SPL of a full-scale sine …"""
 _FULL_SCALE: Final = 0.25
 """… whose squared coefficients add up to this."""
-_TONAL: Final = 6.0
-"""dB that a tone masks less than noise does."""
+TONAL: Final = 2.0
+"""log2 of how much less a tone masks than noise does."""
+EXPONENT: Final = 0.75
+"""Power of the threshold that what is heard of an error is inverse to; between 0.65 and 0.85 little changes."""
 _NOISE_FLATNESS: Final = -3.0
 _TONE_FLATNESS: Final = -15.0
 """Ratio in dB of geometric to arithmetic mean power, in noise and in a tone."""
@@ -90,32 +92,40 @@ class MaskingModel(Stage):
         """Return the threshold of each coefficient."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
+        threshold = self.threshold(self.power(spectrum, bsm))
         is_short = bsm.detach() > 0
-        power = self.power(spectrum)
         if not any_at_all(is_short):
-            return self.threshold(power)
-        short = by_coefficient(is_short)
-        threshold = self.threshold(torch.where(short, _blurred(spectrum.square()), power))
-        return torch.where(short, self.within_frame(threshold, self.envelope(spectrum)), threshold)
+            return threshold
+        return torch.where(by_coefficient(is_short), self.within_frame(threshold, self.envelope(spectrum)), threshold)
 
-    def power(self, spectrum: Tensor) -> Tensor:
-        """Return the power of long blocks under a Hann window. Shape: [*, 512] -> [*, 512]."""
+    def power(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Return the power in the place of each coefficient of long blocks. Shape: [*, 512], bsm [*, 3] -> [*, 512]."""
         parts = [
             (spectrum[..., own] @ self.get_buffer(f"hann{band}").to(spectrum.dtype)).square().unflatten(-1, (2, -1))
             for band, own in enumerate(BANDS)
         ]
-        return torch.cat([part.sum(-2) for part in parts], -1)
+        power = torch.cat([part.sum(-2) for part in parts], -1)
+        is_short = bsm.detach() > 0
+        if not any_at_all(is_short):
+            return power
+        return torch.where(by_coefficient(is_short), _blurred(spectrum.square()), power)
 
-    def threshold(self, power: Tensor) -> Tensor:
-        """Return what power hides. Shape: [*, 512] -> [*, 512]."""
-        grouping, near, spread, quiet = (
-            self.get_buffer(name).to(power.dtype) for name in ("grouping", "near", "spread", "quiet")
-        )
+    def bands(self, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Return power in, and tonality around, each band of the ear; 0 is noise, 1 a tone.
+
+        Shape: [*, 512] -> [*, n], [*, n]
+        """
+        grouping, near = (self.get_buffer(name).to(power.dtype) for name in ("grouping", "near"))
         power = power + _SILENCE
         flatness = 10 * math.log10(2) * (power.log2() @ near - (power @ near).log2())
         tonality = ((flatness - _NOISE_FLATNESS) / (_TONE_FLATNESS - _NOISE_FLATNESS)).clamp(0, 1)
-        masking = (power @ grouping) * torch.exp2(-_TONAL / (10 * math.log10(2)) * tonality)
-        return (masking @ spread + quiet) @ grouping.T
+        return power @ grouping, tonality
+
+    def threshold(self, power: Tensor) -> Tensor:
+        """Return what power hides. Shape: [*, 512] -> [*, 512]."""
+        grouping, spread, quiet = (self.get_buffer(name).to(power.dtype) for name in ("grouping", "spread", "quiet"))
+        energy, tonality = self.bands(power)
+        return ((energy * torch.exp2(-TONAL * tonality)) @ spread + quiet) @ grouping.T
 
     def envelope(self, short: Tensor) -> Tensor:
         """Return by what the threshold of each short block differs from that of its frame.

@@ -22,7 +22,7 @@ from atrac_bitstream.tables import BANDS, BFU_SIZES, BSM_SHORT, FRAME_SAMPLES, N
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.mdct import ReferenceMdct
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
-from atrac_modules.psychoacoustics import N_BLOCKS, MaskingModel, by_coefficient
+from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, MaskingModel, by_coefficient
 from atrac_modules.rate_distortion import Choices, cheapest, choose, estimate, measure, scale
 from atrac_modules.scaler import ReferenceScaler
 from atrac_modules.sliding import sliding_matrix
@@ -140,7 +140,7 @@ class RateDistortionTransient(Transient):
 
     modes: Tensor
 
-    def __init__(self, exponent: float = 0.75) -> None:
+    def __init__(self, exponent: float = EXPONENT) -> None:
         super().__init__()
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
@@ -171,7 +171,7 @@ class RateDistortionTransient(Transient):
 
     def _decide(self, long: Tensor, short: Tensor, envelope: Tensor) -> Tensor:
         """Return which bands get short blocks. Shape: [N, 512], [N, 512], [N, 16] -> bool [N, 3]."""
-        threshold = self.masking.threshold(self.masking.power(long))
+        threshold = self.masking.threshold(self.masking.power(long, torch.zeros_like(long[:, :N_BANDS])))
         mean = torch.cat([x.pow(-self.exponent).mean(-1, keepdim=True) for x in envelope.split(N_BLOCKS, -1)], -1)
         modes = self.modes.to(long.dtype).expand_as(mean)
         weight = threshold**-self.exponent * by_coefficient(mean)
