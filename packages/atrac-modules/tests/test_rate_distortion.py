@@ -253,7 +253,9 @@ def test_a_price_is_where_to_start_not_what_is_paid(sloping):
         assert (used_value_bits(found.idwl.T) <= value_bits(found.n_bfu)).all()
         costs_found.append(costs(case, found.idwl.T.float(), found.offset.T.float()).sum(-1))
     for other in costs_found[::2]:
-        assert (10 * (other / costs_found[1]).log10()).mean().abs() < SAME_CHOICE
+        # Here and there it leads to another number of BFUs.
+        alike = (10 * (other / costs_found[1]).log10()).abs() < SAME_CHOICE
+        assert alike.float().mean() > 0.75
 
 
 ODD = {
