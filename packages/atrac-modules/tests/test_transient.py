@@ -6,7 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from atrac_modules import BitExactTransient, NeuralTransient, ReferenceTransient, Transient
+from atrac_modules import (
+    BitExactTransient,
+    NeuralTransient,
+    RateDistortionTransient,
+    ReferenceQmf,
+    ReferenceTransient,
+    Transient,
+)
 from atrac_modules.transient import BLOCK, FALL, RISE, _excess, high_pass_matrix
 
 
@@ -25,7 +32,7 @@ def taught() -> NeuralTransient:
     return stage
 
 
-STAGES = [ReferenceTransient, BitExactTransient, NeuralTransient]
+STAGES = [ReferenceTransient, BitExactTransient, NeuralTransient, RateDistortionTransient]
 DETECTORS = [ReferenceTransient, BitExactTransient, taught]
 """Those that decide as the reference codec does."""
 
@@ -167,3 +174,79 @@ def test_slopes_of_the_detector_are_finite_on_silence(build):
     stage(bands).sum().backward()
     assert torch.isfinite(bands.grad).all()
     assert all(torch.isfinite(w.grad).all() for w in stage.parameters())
+
+
+EDGE_SHARE = 0.1
+"""Share of the frames of a steady sine where two bands meet that may be split: it beats with its mirror image, which
+the other band holds. Measured 0.07."""
+
+
+def steady(kind: str, generator: torch.Generator) -> torch.Tensor:
+    """Return 60 frames of PCM [1, T]: noise, or a sine of so many Hz."""
+    if kind == "noise":
+        return 0.1 * torch.randn(1, 512 * 60, generator=generator)
+    return (
+        0.5 * torch.sin(2 * math.pi * float(kind) / 44100 * torch.arange(512 * 60, dtype=torch.float64)[None]).float()
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [
+        ("noise", 0),
+        ("100", 0),
+        ("440", 0),
+        ("1000", 0),
+        ("8000", 0),
+        ("15000", 0),
+        ("5512", EDGE_SHARE),
+        ("11025", EDGE_SHARE),
+    ],
+)
+def test_the_search_leaves_what_is_steady_long(kind: str, most: float, generator):
+    bsm = RateDistortionTransient()(ReferenceQmf()(steady(kind, generator)))[0, 2:]  # the start is an attack
+    assert (bsm > 0).any(-1).float().mean() <= most
+
+
+@pytest.mark.parametrize("exponent", [0.75, 1.0])
+@pytest.mark.parametrize("lead", [1e-5, 1e-3])
+def test_the_search_splits_the_frame_in_which_a_sound_begins(lead: float, exponent: float, generator):
+    pcm = lead * torch.randn(1, 512 * 12, generator=generator)
+    pcm[:, 512 * 6 + 200 :] += 0.3 * torch.randn(1, 512 * 6 - 200, generator=generator)
+    bsm = RateDistortionTransient(exponent)(ReferenceQmf()(pcm))[0]
+    assert bsm[6].tolist() == [2, 2, 3]
+    assert not bsm[1:6].any()
+    assert not bsm[7:].any()
+
+
+@pytest.mark.parametrize(("band", "first"), [(0, 0), (1, 128), (2, 256)])
+def test_the_search_splits_the_band_of_an_attack(band: int, first: int, generator):
+    bands = 1e-3 * torch.randn(6, 512, generator=generator)
+    bands[3, first + 64 : first + (256 if band == 2 else 128)] *= 1000
+    found = RateDistortionTransient()(bands)
+    assert found[3, band] > 0
+    assert not found[[1, 2, 4, 5]].any()
+
+
+def test_what_the_search_decides_hangs_on_nothing_else_in_the_batch(bands, generator):
+    stage, loud = RateDistortionTransient(), torch.randn(1, 8, 512, generator=generator)
+    bsm = stage(bands)
+    assert 0.1 < (bsm > 0).any(-1).float().mean() < 0.9, "or all or nothing is looked at"
+    for others in (torch.zeros_like(loud), loud, loud * 10.0 ** -torch.arange(8)[:, None]):
+        assert torch.equal(stage(torch.cat([others, bands]))[1:], bsm)
+    # A frame's blocks overlap with the one before, and hang on nothing further back.
+    assert torch.equal(stage(bands[:, 3:])[:, 1:], bsm[:, 4:])
+
+
+@pytest.mark.parametrize("exponent", [-0.01, 1.01, float("nan")])
+def test_an_exponent_out_of_range_is_refused(exponent: float):
+    with pytest.raises(ValueError, match=f"exponent = {exponent}, allowed 0 to 1"):
+        RateDistortionTransient(exponent)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-40, 1e-30, 1e5])
+def test_the_search_decides_legally_whatever_the_level(level: float, bands):
+    bsm = RateDistortionTransient()(level * bands)
+    assert torch.isin(bsm[..., :2], torch.tensor([0.0, 2.0])).all()
+    assert torch.isin(bsm[..., 2], torch.tensor([0.0, 3.0])).all()
+    assert level > 1e-20 or not bsm.any(), "silence is steady"
