@@ -1,5 +1,5 @@
-"""Signals that no music is made of through whole encoders: legal, finite, steady where they are steady, and played alike
-by FFmpeg."""
+"""Signals that no music is made of, through whole encoders: legal, finite, steady where they are steady, and played
+alike by FFmpeg."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ WORD_DRIFT_SLOW = 1.5
 AMOUNT_STEPS = 1
 """Steps of `BFU_AMOUNTS` that a steady tone's number of BFUs may move by."""
 OWN_WORDS = 1.8
-"""Ratio of the word lengths around a tone, two BFUs on either side, to those of all others that are carried. The ratio is
-no higher, as at 50 to 70 dB everything else gets its bits too. Measured 2.1 (30 Hz)
-to 12."""
+"""Ratio of the word lengths around a tone, two BFUs on either side, to those of all others that are carried. Measured
+2.1 (30 Hz) to 12: at 50 to 70 dB, all else gets its bits too."""
 DC_ERROR = 5e-4
 """Of DC of 0.5. Measured 1.6e-4, rounding of the lowest BFUs to 16 bits and the ripple of the filters."""
 CLICK_SNR, NOISE_SNR, SQUARE_SNR = 25.0, 4.0, 18.0
