@@ -381,6 +381,17 @@ def test_exponents_trade_plain_for_masked_error(frames):
     assert ((plain / threshold**0.75).sum(-1)[1:].log10() - heard).mean() > 0.1
 
 
+def test_each_higher_exponent_leaves_more_error_and_less_above_the_threshold(frames):
+    spectrum, idsf, bsm = frames
+    threshold = MaskingModel()(spectrum, bsm)
+    left = [errors(RateDistortionAllocator(x / 4)(spectrum, idsf, bsm), spectrum, bsm) for x in range(5)]
+    plain = [error.sum(-1)[1:].log10().mean().item() for error in left]
+    masked = [(error / threshold).sum(-1)[1:].log10().mean().item() for error in left]
+    assert plain == sorted(plain)
+    assert masked == sorted(masked, reverse=True)
+    assert plain[4] - plain[3] > 0.02, "0.2 dB"
+
+
 @pytest.mark.parametrize("exponent", [-0.01, 1.01, float("nan")])
 def test_an_exponent_out_of_range_is_refused(exponent: float):
     with pytest.raises(ValueError, match=f"exponent = {exponent}, allowed 0 to 1"):
