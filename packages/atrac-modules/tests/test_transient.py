@@ -8,6 +8,7 @@ import torch
 
 from atrac_modules import (
     BitExactTransient,
+    NeuralEntropyTransient,
     NeuralTransient,
     RateDistortionTransient,
     ReferenceQmf,
@@ -32,7 +33,7 @@ def taught() -> NeuralTransient:
     return stage
 
 
-STAGES = [ReferenceTransient, BitExactTransient, NeuralTransient, RateDistortionTransient]
+STAGES = [ReferenceTransient, BitExactTransient, NeuralTransient, RateDistortionTransient, NeuralEntropyTransient]
 DETECTORS = [ReferenceTransient, BitExactTransient, taught]
 """Those that decide as the reference codec does."""
 
