@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +20,6 @@ from atrac_modules import FrameBatch, used_value_bits, value_bits
 PRESETS = ("rd", "neural-finetuned")
 WITHOUT_BITS = ("rd",)
 """Those that spend nothing on silence; the others give its zeros word lengths."""
-FLUTTERS = ("rd",)
-"""Those whose number of BFUs leaps from frame to frame, in white noise, and rarely in a tone: a fault that is known."""
 
 FRAMES = 40
 SAMPLES = 512 * FRAMES
@@ -125,12 +122,6 @@ def coded(preset: str, name: str) -> Coded:
     return Coded(original, decoded[0, 0].double().numpy(), FrameBatch(*(x[0, 0] for x in batch)), file)
 
 
-def known_to_flutter(strict: bool) -> list[Any]:
-    """Return the presets, those marked that are known to fail, in every case if `strict`, or here and there."""
-    fails = pytest.mark.xfail(reason="its number of BFUs leaps", raises=AssertionError, strict=strict)
-    return [pytest.param(preset, marks=[fails] * (preset in FLUTTERS)) for preset in PRESETS]
-
-
 def bfu_of(hertz: int) -> int:
     return int(t.BFU_OF_VALUE[int(hertz * 1024 / t.SAMPLE_RATE)])
 
@@ -182,7 +173,7 @@ def test_full_scale_noise_and_square_waves_are_coded_about_right(preset: str):
     assert np.abs(square.decoded).max() < 1.5, "overshoot of a band limit and noise"
 
 
-@pytest.mark.parametrize("preset", known_to_flutter(strict=True))
+@pytest.mark.parametrize("preset", PRESETS)
 def test_white_noise_does_not_flutter(preset: str):
     noise = coded(preset, "noise")
     assert np.abs(noise.drift).max() < NOISE_DRIFT
@@ -222,7 +213,7 @@ def test_a_tone_does_not_warble(preset: str, hertz: int):
 
 
 @pytest.mark.parametrize("hertz", [hertz for hertz in TONES if hertz * 512 > t.SAMPLE_RATE])
-@pytest.mark.parametrize("preset", known_to_flutter(strict=False))
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_tone_keeps_its_number_of_bfus(preset: str, hertz: int):
     steps = np.searchsorted(t.BFU_AMOUNTS, coded(preset, str(hertz)).batch.n_bfu.numpy())[SETTLED]
     assert np.ptp(steps) <= AMOUNT_STEPS

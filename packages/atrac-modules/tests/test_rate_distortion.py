@@ -151,9 +151,6 @@ def test_search_finds_next_to_the_best_for_its_number_of_bfus(name: str, request
     assert loss.max() < WORST_LOSS
 
 
-@pytest.mark.xfail(
-    reason="stops before a price at which many BFUs become worth carrying at once", raises=AssertionError, strict=True
-)
 @pytest.mark.parametrize("name", ["sloping", "flat"])
 def test_search_finds_next_to_the_best_of_all(name: str, request):
     loss = losses(request.getfixturevalue(name), own_amount=False)
@@ -245,7 +242,6 @@ def test_a_price_is_where_to_start_not_what_is_paid(sloping):
     scaled = ready(case)
     first = estimate(scaled)
     assert set(first.n_bfu.tolist()) <= set(t.BFU_AMOUNTS)
-    assert (used_value_bits(first.idwl.T) <= value_bits(first.n_bfu)).all(), "the formula keeps the budget as well"
     choices = measure(scaled, first.idwl, REACH)
     costs_found = []
     for factor in (1 / 8, 1, 8):

@@ -23,6 +23,7 @@ from atrac_codec.checkpoint import load_stage
 from atrac_codec.codec_folder import SHEET, Row, is_codec_folder, read_row
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
+from atrac_modules.rate_distortion import check_effort
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 """The trained stages that come with this package."""
@@ -141,9 +142,7 @@ def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEn
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     stages = _stages(ENCODERS, "encoder", "preset", preset)
-    if effort not in m.EFFORTS:
-        raise ValueError(f"effort {effort!r}, allowed {', '.join(m.EFFORTS)}")
-    if effort != "default":
+    if check_effort(effort) != "default":
         if not hasattr(stages["allocator"], "effort"):
             raise ValueError(f"effort {effort!r}, allowed default: preset {preset} searches for nothing")
         stages["allocator"].effort = effort

@@ -22,7 +22,6 @@ from atrac_modules.psychoacoustics import MaskingModel
 from atrac_modules.qmf import BitExactQmf, NeuralQmf, Qmf, ReferenceQmf
 from atrac_modules.quantizer import NeuralQuantizer, Quantizer, ReferenceQuantizer
 from atrac_modules.rate import used_value_bits, value_bits, word_length
-from atrac_modules.rate_distortion import EFFORTS
 from atrac_modules.scaler import NeuralScaler, ReferenceScaler, Scaled, Scaler
 from atrac_modules.stage import ShapeError, Stage
 from atrac_modules.straight_through import Rounding, SoftRounding, StraightThrough, UniformNoise
@@ -36,7 +35,6 @@ from atrac_modules.transient import (
 )
 
 __all__ = [
-    "EFFORTS",
     "Allocation",
     "Allocator",
     "BfuLayout",

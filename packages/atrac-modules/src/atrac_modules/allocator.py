@@ -24,7 +24,7 @@ from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.psychoacoustics import EXPONENT, MaskingModel
-from atrac_modules.rate_distortion import EFFORTS, scale, search
+from atrac_modules.rate_distortion import EFFORTS, check_effort, scale, search
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.water_filling import NEVER, allocate, by_turn, follow, water_fill
 
@@ -146,7 +146,7 @@ class RateDistortionAllocator(Allocator):
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
         self.exponent: Final = exponent
-        self.effort = effort
+        self.effort = check_effort(effort)
         self.layout = BfuLayout()
         self.masking = MaskingModel()
         self.add_table("sizes", t.BFU_SIZES.astype(np.float64))
@@ -156,7 +156,8 @@ class RateDistortionAllocator(Allocator):
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         with torch.no_grad():
-            return _search(spectrum, idsf, bsm, self.importance(spectrum, bsm), self.layout, self.effort)
+            found = _search(spectrum, idsf, bsm, self.importance(spectrum, bsm), self.layout, self.effort)
+        return Allocation(found.n_bfu, found.idwl, idsf + (found.idsf - idsf).detach())
 
     def importance(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return log2 of what a squared error costs in each BFU. Shape: [*, 512], [*, 3] -> [*, 52]."""
@@ -393,7 +394,7 @@ class NeuralRateDistortionAllocator(Allocator):
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {"hidden": hidden, "features": list(features)}
-        self.effort = effort
+        self.effort = check_effort(effort)
         self.layout = BfuLayout()
         self.importance = Importance(hidden, features)
 

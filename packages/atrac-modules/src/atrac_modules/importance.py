@@ -25,6 +25,7 @@ _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
 _LEAST: Final = -80.0
 """log2 of the least importance relative to the largest; float32 ends there."""
+_NOTHING: Final = 2.0**-100
 _STEEPEST: Final = 60.0
 """log2 of what may be masked elsewhere; beyond it float32 would end."""
 _FURTHEST: Final = 4.0
@@ -74,7 +75,7 @@ class Importance(nn.Module):
         spread = self.ear.get_buffer("spread")[None]
         if "spectrum" not in features:
             spread = share @ spread
-        self.spread = nn.Parameter(spread.transpose(1, 2).log2().contiguous())
+        self.spread = nn.Parameter(spread.transpose(1, 2).clamp_min(_NOTHING).log2().contiguous())
         """log2 of what maskers, be they bands or BFUs with long and with short blocks, hide in each band."""
         self.quiet = nn.Parameter(self.ear.get_buffer("quiet").log2())
         """log2 of the energy that is just heard in each band."""

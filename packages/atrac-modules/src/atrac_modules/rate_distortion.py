@@ -37,9 +37,9 @@ _BUDGET: Final = t.value_bits(0)
 _SIDE_BITS: Final = t.IDWL_BITS + t.IDSF_BITS
 _AMOUNT_STEPS: Final = np.diff((0, *t.BFU_AMOUNTS)).tolist()
 _LEVELS: Final = np.where(t.WORD_LENGTHS > 0, t.LEVELS, 0).astype(np.float64)
-_ROUNDS: Final = 6
+_ROUNDS: Final = 4
 """Times that a price is looked for between two others. The last bits are given away one by one anyway."""
-_DEEPEST: Final = 8.0
+_DEEPEST: Final = 30.0
 """log2 of how much lower than a guess a price may be. Where all fits even then, there is next to nothing to gain."""
 _ERROR: Final = 1 / 12
 """Square error of rounding, in square steps."""
@@ -86,6 +86,13 @@ class Found:
     price: Tensor
 
 
+def check_effort(effort: str) -> str:
+    """Return an effort. Raises: ValueError: there is no such."""
+    if effort not in EFFORTS:
+        raise ValueError(f"effort {effort!r}, allowed {', '.join(EFFORTS)}")
+    return effort
+
+
 def scale(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: BfuLayout) -> Scaled:
     """Make sound units ready for a search.
 
@@ -118,21 +125,24 @@ def estimate(scaled: Scaled) -> Found:
     sizes = _per_bfu(t.BFU_SIZES, weight)
     lost = weight * scaled.energy
 
-    def at(level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        price = level.exp2()
+    amounts = _Amounts(weight)
+
+    def at(price: Tensor, n_bfu: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # Where the slope of the error along the word length is the price.
         steps = (weight * (2 * math.log(2) * _ERROR) / price).sqrt()
         word = (steps + 1).log2().add_(1).round_().clamp_(2, t.WORD_LENGTHS[-1])
         bits = word * sizes
-        cost = weight * sizes * _ERROR / ((word - 1).exp2_() - 1).square_() + bits * price
-        pays = cost < lost
-        n_bfu, carried = _amount(torch.where(pays, lost - cost, 0.0), price)
-        word = word * (pays & carried)
-        return n_bfu, word, (word * sizes).sum(0) + _SIDE_BITS * n_bfu
+        gain = lost - weight * sizes * _ERROR / ((word - 1).exp2_() - 1).square_() - bits * price
+        taken = gain > 0
+        n_bfu = amounts.at(gain * taken, price) if n_bfu is None else n_bfu
+        taken = taken & _carries(n_bfu)
+        return (word - 1).long() * taken, (bits * taken).sum(0) + _SIDE_BITS * n_bfu
 
-    level = _find_level(lambda x: at(x)[2], (lost / sizes).clamp_min(2.0**-100).log2().mean(0) - 6)
-    n_bfu, word, _ = at(level)
-    return Found(n_bfu, (word - 1).clamp_min(0).long(), torch.zeros_like(word), level.exp2())
+    loud = (lost / sizes).clamp_min(2.0**-100)
+    guess = torch.maximum(loud, loud.amax(0) * 2.0**-40).log2().mean(0) - 6
+    price = _find_level(lambda level: at(level.exp2())[1], guess, active=lost.sum(0) > 0).exp2()
+    n_bfu = amounts.best()
+    return Found(n_bfu, at(price, n_bfu)[0], torch.zeros_like(n_bfu), price)
 
 
 def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
@@ -177,16 +187,21 @@ def choose(choices: Choices, price: Tensor) -> Found:
         price: where to start looking for the price of a bit [N].
     """
 
-    def at(level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        price = level.exp2()
-        best, used, candidate = cheapest(choices, price)
-        n_bfu, carried = _amount(choices.cost[0] - best, price)
-        return n_bfu, candidate * carried, (used * carried).sum(0) + _SIDE_BITS * n_bfu
+    amounts = _Amounts(choices.cost)
 
-    level = _find_level(lambda x: at(x)[2], price.log2())
-    n_bfu, candidate, used = at(level)
+    def at(price: Tensor, n_bfu: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        best, used, candidate = cheapest(choices, price)
+        n_bfu = amounts.at(choices.cost[0] - best, price) if n_bfu is None else n_bfu
+        carried = _carries(n_bfu)
+        return candidate * carried, (used * carried).sum(0) + _SIDE_BITS * n_bfu
+
+    active = choices.cost[0].sum(0) > 0
+    level = _find_level(lambda level: at(level.exp2())[1], price.log2(), active)
+    n_bfu = amounts.best()
+    price = _find_level(lambda level: at(level.exp2(), n_bfu)[1], level, active).exp2()
+    candidate, used = at(price, n_bfu)
     candidate = _fill(choices, candidate.long(), n_bfu, _BUDGET - used)
-    return Found(n_bfu, _pick(choices.idwl, candidate), _pick(choices.offset, candidate), level.exp2())
+    return Found(n_bfu, _pick(choices.idwl, candidate), _pick(choices.offset, candidate), price)
 
 
 def cheapest(choices: Choices, price: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,17 +246,46 @@ def _pick(table: Tensor, candidate: Tensor) -> Tensor:
     return table.gather(0, candidate[None])[0]
 
 
-def _amount(gain: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-    """Find how many BFUs pay for being carried, if their values gain so much [52, N]; return n_bfu [N], and which."""
-    gain = gain - _SIDE_BITS * price
-    sums = torch.stack([part.sum(0) for part in gain.split(_AMOUNT_STEPS)[1:]]).cumsum(0)
-    index = torch.cat([torch.zeros_like(sums[:1]), sums]).argmax(0)
-    n_bfu = torch.as_tensor(t.BFU_AMOUNTS, device=gain.device)[index]
-    return n_bfu, torch.arange(t.N_BFU_MAX, device=gain.device)[:, None] < n_bfu
+def _carries(n_bfu: Tensor) -> Tensor:
+    return torch.arange(t.N_BFU_MAX, device=n_bfu.device)[:, None] < n_bfu
 
 
-def _find_level(bits: Callable[[Tensor], Tensor], guess: Tensor) -> Tensor:
-    """Find the log2 of a price at which the bits fit and few are left [N]; a lower price takes more bits."""
+class _Amounts:
+    """What each number of BFUs can gain at most, told from all prices that were tried.
+
+    At any price, what is gained by the values of n BFUs plus the price of all bits that they may take bounds from above
+    what they gain within these bits; the number with the highest of the lowest bounds is best. At a single price the
+    highest bound will not do: one more group of BFUs often begins to pay where bits for it are lacking.
+
+    Args:
+        like: any tensor [*, N].
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._amounts = torch.as_tensor(t.BFU_AMOUNTS, device=like.device)
+        self._budgets = (_BUDGET - _SIDE_BITS * self._amounts).to(like.dtype)[:, None]
+        self._bounds = like.new_full((len(t.BFU_AMOUNTS), like.shape[-1]), torch.inf)
+
+    def at(self, gain: Tensor, price: Tensor) -> Tensor:
+        """Return the number of BFUs that pays at a price [N], if their values gain so much [52, N]."""
+        sums = torch.stack([part.sum(0) for part in gain.split(_AMOUNT_STEPS)]).cumsum(0)
+        bounds = sums + self._budgets * price
+        self._bounds = torch.minimum(self._bounds, bounds)
+        return self._amounts[bounds.argmax(0)]
+
+    def best(self) -> Tensor:
+        """Return the number of BFUs that gains most within the bits [N]."""
+        return self._amounts[self._bounds.argmax(0)]
+
+
+def _find_level(bits: Callable[[Tensor], Tensor], guess: Tensor, active: Tensor) -> Tensor:
+    """Find the log2 of a price at which the bits fit and few are left [N]; a lower price takes more bits.
+
+    Args:
+        bits: returns what a level takes.
+        guess: level to start from.
+        active: which sound units have anything to take bits for.
+    """
     low, high = guess - 0.5, guess + 0.5
     over, spare = bits(low) - _BUDGET, _BUDGET - bits(high)
     step = 0.5
@@ -251,10 +295,10 @@ def _find_level(bits: Callable[[Tensor], Tensor], guess: Tensor) -> Tensor:
         high = torch.where(short, high + step, high)
         spare = _BUDGET - bits(high)
     step = 0.5
-    while (over <= 0).any() and step < _DEEPEST:
+    while (fits := (over <= 0) & active).any() and step < _DEEPEST:
         step *= 2
-        high, spare = torch.where(over <= 0, low, high), torch.where(over <= 0, -over, spare)
-        low = torch.where(over <= 0, low - step, low)
+        high, spare = torch.where(fits, low, high), torch.where(fits, -over, spare)
+        low = torch.where(fits, low - step, low)
         over = bits(low) - _BUDGET
     for _ in range(_ROUNDS):  # between the two the bits fall nearly along a line
         share = (over / (over + spare).clamp_min(1)).clamp(0.1, 0.9)
@@ -269,7 +313,7 @@ def _fill(choices: Choices, candidate: Tensor, n_bfu: Tensor, spare: Tensor) -> 
     """Give the bits [N] that are left over to the steps that lower the cost most for each bit, while they fit."""
     cost, bits = choices.cost, choices.bits
     bfu = torch.arange(t.N_BFU_MAX, device=cost.device)[:, None]
-    carried = bfu < n_bfu
+    carried = _carries(n_bfu)
     # What the step from each candidate to the next takes and gains, by bit.
     more = torch.cat([bits[1:] - bits[:-1], torch.full_like(bits[:1], torch.inf)])
     rate = torch.cat([(cost[:-1] - cost[1:]) / more[:-1].clamp_min(1), torch.zeros_like(cost[:1])])
