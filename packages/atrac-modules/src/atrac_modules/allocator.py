@@ -155,9 +155,9 @@ class RateDistortionAllocator(Allocator):
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
-        with torch.no_grad():
-            found = _search(spectrum, idsf, bsm, self.importance(spectrum, bsm), self.layout, self.effort)
-        return Allocation(found.n_bfu, found.idwl, idsf + (found.idsf - idsf).detach())
+        inputs = spectrum.detach(), idsf.detach(), bsm.detach()
+        n_bfu, idwl, offset = _search(*inputs, self.importance(inputs[0], inputs[2]), self.effort)
+        return Allocation(n_bfu, idwl, idsf + offset)
 
     def importance(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return log2 of what a squared error costs in each BFU. Shape: [*, 512], [*, 3] -> [*, 52]."""
@@ -395,28 +395,37 @@ class NeuralRateDistortionAllocator(Allocator):
         super().__init__()
         self.settings: dict[str, Any] = {"hidden": hidden, "features": list(features)}
         self.effort = check_effort(effort)
-        self.layout = BfuLayout()
         self.importance = Importance(hidden, features)
 
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
-        importance = self.importance(spectrum.detach(), idsf.detach(), bsm.detach(), loudness)
-        with torch.no_grad():
-            found = _search(spectrum, idsf, bsm, importance, self.layout, self.effort)
-        idwl = follow(importance / 2, torch.ones_like(importance, dtype=torch.bool), found.n_bfu, found.idwl)
-        return Allocation(found.n_bfu, idwl, idsf + (found.idsf - idsf).detach())
+        inputs = spectrum.detach(), idsf.detach(), bsm.detach()
+        importance = self.importance(*inputs, loudness)
+        n_bfu, idwl, offset = _search(*inputs, importance.detach(), self.effort)
+        idwl = follow(importance / 2, torch.ones_like(importance, dtype=torch.bool), n_bfu, idwl)
+        return Allocation(n_bfu, idwl, idsf + offset)
 
 
+@torch.library.custom_op("atrac_modules::search", mutates_args=())
 def _search(
-    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, layout: BfuLayout, effort: str
-) -> Allocation:
-    """Search by importances, log2 of what a squared error costs [*, 52]."""
+    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search by importances, log2 of what a squared error costs; one operation to `torch.compile`.
+
+    Shape: spectrum [*, 512], idsf, importance [*, 52], bsm [*, 3] -> n_bfu [*], idwl, offset of idsf [*, 52]
+    """
     weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
-    found = search(scale(*(x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight)), layout), EFFORTS[effort])
-    idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype) for x in (found.idwl, found.offset))
-    return Allocation(found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, idsf + offset)
+    rows = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
+    found = search(scale(*rows, BfuLayout().to(spectrum.device)), EFFORTS[effort])
+    idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
+    return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
+
+
+@_search.register_fake
+def _(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str) -> tuple[Tensor, Tensor, Tensor]:
+    return idsf.new_empty(idsf.shape[:-1]), torch.empty_like(idsf), torch.empty_like(idsf)
 
 
 def _check_shapes(spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> None:
