@@ -64,6 +64,7 @@ LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
     "lsd": lambda: LogSpectralDistance(n_fft=1024, hop=256),
     "bands": BandError,
     "nmr": lambda: NoiseToMaskRatio(ear=EarModel(n_fft=1024, bands_per_bark=2)),
+    "nmr-fine": lambda: NoiseToMaskRatio(ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")),
 }
 """What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""
 AUXILIARY: Final = (
