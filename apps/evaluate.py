@@ -22,6 +22,7 @@ with tables, pictures, and a player that switches between versions, also blind; 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections import Counter
@@ -90,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(args: argparse.Namespace) -> tuple[Evaluation, list[Media]]:
     """Code and measure all recordings. Raises: AtracError, OSError, ValueError: an argument or a recording is wrong."""
+    for option, least in (("shortest", 0), ("longest", 0), ("report_longest", 0.1)):
+        if not least <= (seconds := getattr(args, option)) < math.inf:
+            raise ValueError(f"--{option.replace('_', '-')} {seconds}, allowed {least} s or more")
     device = torch.device(args.device)
     peers = [Program.of("--peer", text, coders.PLACES) for text in args.peer]
     asked = [Program.of("--judge", text, judges.PLACES) for text in args.judge]

@@ -5,7 +5,7 @@ The guess asks in this order, of the first `SECONDS`, the mean of the channels:
     speech             in a third of its frames or more there is a voice's pitch, it glides, and there are pauses
                        and attacks between
     noisy              its spectrum is flat; then transients if its level leaps or it dies away, else tones and noise
-    transients         a stroke that dies away
+    transients         its level leaps far, or it is a stroke that dies away
     dense music        it touches many pitch classes
     tones and noise    its spectrum hardly changes, and it is not loudest at its start
     solo instruments   what remains
@@ -101,7 +101,7 @@ def guess(pcm: NDArray[np.float32]) -> str:
         return SPEECH
     if heard.flatness > -22:
         return TRANSIENTS if heard.leap >= 8 or heard.loud < 0.6 else TONES
-    if heard.loud < 0.45 and heard.loudest < 0.1 and heard.change < 0.25:
+    if heard.leap > 25 or (heard.loud < 0.45 and heard.loudest < 0.1 and heard.change < 0.25):
         return TRANSIENTS
     if heard.pitch_classes >= 7:
         return DENSE

@@ -107,7 +107,7 @@ class Panel:
         missing = {name: "not finite" for name, value in scores.items() if value is None}
         if item.kind == SPEECH:
             for name in self.speech:
-                scores[name] = speech_score(name, original, decoded)
+                scores[name] = plain(speech_score(name, original, decoded))
                 if scores[name] is None:
                     missing[name] = "too little speech"
         return Pending(replace(row, scores=scores, missing=missing), owed)

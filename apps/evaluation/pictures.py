@@ -16,10 +16,14 @@ from atrac_bitstream.tables import BFU_BANDS, FRAME_SAMPLES, N_BANDS, N_BFU_MAX,
 from atrac_losses import EarModel, noise_to_mask
 from evaluation.results import Bits
 from training.pictures.codec import draw_spectrogram, draw_word_lengths
-from training.pictures.figure import decibel, new_figure, save
+from training.pictures.figure import decibel, new_figure, save, say
 
 _AUDIBLE: Final = 20.0
 """dB above and below the mask that colours stand for."""
+_LEGENDS: Final = (
+    "red: the error stands above\nwhat the original masks",
+    "white line: BFUs carried\nred lines: short blocks in a band\ndotted: borders of the bands",
+)
 _TICKS: Final = (100, 300, 1000, 3000, 10000)
 """Hz."""
 _ROW: Final = 2.5
@@ -70,8 +74,9 @@ def draw_recording(title: str, original: NDArray[np.float32], versions: Sequence
     figure = new_figure(f"{title}, channel 0", 0.5 + _ROW * (1 + len(versions)))
     grid = figure.subplots(1 + len(versions), 3, sharex=True)
     levels = draw_spectrogram(grid[0, 0], original, extent, "original")
-    for axes in grid[0, 1:]:
+    for axes, words in zip(grid[0, 1:], _LEGENDS):
         axes.axis("off")
+        say(axes, words)
     for row, version in zip(grid[1:], versions):
         draw_spectrogram(row[0], version.sound[0, :samples], extent, version.name)
         ratio = _draw_noise(row[1], version.sound[0, :samples], original, "noise against mask")

@@ -29,7 +29,8 @@ _PAGE: Final = Path(__file__).with_name("report.html")
 _NOTE: Final = (
     "Means over recordings with 95 % intervals, bootstrapped by recording; below, the difference to the first column, "
     "likewise, and in how many recordings it is better. Only recordings count that all columns have the score for. "
-    "NMR is what counts; <em>as trained</em> is the coarser one that codecs are trained on. The best is bold."
+    "NMR is what counts; <em>as trained</em> is what codecs are trained on, in wider bands and shorter frames. "
+    "The best is bold."
 )
 
 
@@ -67,7 +68,7 @@ def write_report(evaluation: Evaluation, media: Sequence[Media], bits: bytes, pa
     Raises: OSError
     """
     parts = {
-        "title": f"{len(evaluation.recordings)} recordings by {', '.join(evaluation.bits) or 'nobody'}",
+        "title": escape(f"{len(evaluation.recordings)} recordings by {', '.join(evaluation.labels.values())}"),
         "body": "\n".join(_body(evaluation, media, bits)),
         "audio": "\n".join(_audio(media)),
     }
@@ -195,10 +196,8 @@ def _means(found: Mapping[tuple[str, str], Summary], better: str) -> Iterator[st
 
 def _best(values: Mapping[tuple[str, str], float | None], better: str) -> dict[tuple[str, str], str]:
     """Return numbers that there are as text, the best of them bold unless all are equal."""
-    known = {pair: value for pair, value in values.items() if value is not None}
-    if not known:
-        return {}
-    best = (max if better == "more" else min)(known.values())
+    known = {pair: round(value, 3) for pair, value in values.items() if value is not None}
+    best = (max if better == "more" else min)(known.values(), default=0.0)
     bold = len(set(known.values())) > 1
     return {pair: f"<b>{value:.3f}</b>" if bold and value == best else f"{value:.3f}" for pair, value in known.items()}
 

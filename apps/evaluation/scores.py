@@ -28,8 +28,8 @@ SCORES: Final = {
     "segmental SNR (dB)": 1,
     "pre-echo (dB)": -1,
 }
-"""Name to sign: 1 where more is better, -1 where less is. The noise-to-mask ratio that codecs are trained on looks more
-coarsely; it stands beside the one that counts, so that one can see who has learned it by heart."""
+"""Name to sign: 1 where more is better, -1 where less is. The noise-to-mask ratio that codecs are trained on has wider
+bands and shorter frames; it stands beside the one that counts, so that one sees who has learned it by heart."""
 SPEECH_SCORES: Final = {"STOI": 1, "PESQ": 1}
 """Those for speech alone; PESQ is the wide band one, of sound resampled to 16 kHz."""
 _PACKAGES: Final = {"STOI": "pystoi", "PESQ": "pesq"}

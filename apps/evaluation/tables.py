@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from evaluation.results import ALL, Evaluation, Summary
 
@@ -26,7 +26,7 @@ def show(evaluation: Evaluation) -> None:
         f"means over the recordings that all pairs have a score for, {len(evaluation.recordings)} at most, with 95 % "
         "intervals by recording;\nbelow, the difference to the first pair, and in how many recordings it is better"
     )
-    table = Table("kind", "", *evaluation.scores)
+    table = Table("kind", Column(overflow="fold"), *evaluation.scores)
     for kind in evaluation.kinds[1:]:
         count = sum(item.kind == kind for item in evaluation.recordings)
         for pair in pairs:
