@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import types
 from pathlib import Path
 
 import matplotlib.image
@@ -175,6 +176,20 @@ def test_lacking_speech_packages_are_said_once(recordings: Path, tmp_path: Path,
     said = capsys.readouterr().err
     assert said.count("STOI is left out: the package pystoi is missing") == 1
     assert said.count("PESQ is left out") == 1
+
+
+def test_pesq_gets_speech_at_16_khz(monkeypatch):
+    def pesq(rate, reference, decoded, mode):
+        assert (rate, len(reference), len(decoded), mode) == (16000, 8000, 8000, "wb")
+        return 3.5
+
+    fake = types.ModuleType("pesq")
+    monkeypatch.setattr(fake, "pesq", pesq, raising=False)
+    monkeypatch.setattr(fake, "NoUtterancesError", ArithmeticError, raising=False)
+    monkeypatch.setitem(sys.modules, "pesq", fake)
+    sound = render("music", seconds=0.5, seed=5, channels=2)
+    assert scores.speech_score("PESQ", sound, sound) == pytest.approx(3.5)
+    assert scores.speech_score("PESQ", 0 * sound, sound) is None
 
 
 def test_report_has_a_picture_for_each_recording(recordings: Path, tmp_path: Path):

@@ -87,8 +87,11 @@ def test_a_switch_keeps_the_place(browser: Browser):
     browser.wait("player.gains[2].gain.value > 0.999 && player.gains[0].gain.value < 1e-3")
     assert browser.run("player.sources === before[0] && player.playing")
     assert browser.run("document.querySelector('#versions [aria-pressed=true]').textContent") == "2 <two>"
+    browser.run("document.getElementById('play').focus()")
     browser.press(" ")
     assert browser.run("!player.playing && player.position === player.offset")
+    browser.press(" ")
+    assert browser.run("player.playing")
 
 
 @needs_browser

@@ -52,7 +52,7 @@ def read_version(name: str, sound: NDArray[np.float32], aea: Path, seconds: floa
     samples = min(round(seconds * SAMPLE_RATE), sound.shape[1])
     with AeaReader(aea) as reader:
         units = reader.read()
-    # Sound units come early by nearly half a frame, which no picture shows.
+    # Sound unit f begins 266 samples before sample 512 f of what was decoded: less than a picture shows.
     fields = unpack_units(np.ascontiguousarray(units[: -(-samples // FRAME_SAMPLES), 0]))
     return Version(name, sound[:, :samples], fields.bsm, fields.n_bfu, fields.idwl)
 
