@@ -46,7 +46,7 @@ from evaluation.content import KINDS_FILE, SPEECH, guess, kind_of, read_kinds
 from evaluation.outside import Program
 from evaluation.panel import Panel, Pending, file_name
 from evaluation.pictures import draw_bits
-from evaluation.report import Media, write_report
+from evaluation.report import ORIGINAL, Media, write_report
 from evaluation.results import SCHEMA, Evaluation, Item, Settings, versions
 from evaluation.statistics import bits_by_encoder, summarise
 from evaluation.tables import show
@@ -99,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, list[Media]]:
     asked = [Program.of("--judge", text, judges.PLACES) for text in args.judge]
     presets = args.encoder or ([] if args.peer else [DEFAULT])
     signs = scores.SCORES | scores.SPEECH_SCORES
-    unique("--encoder and --peer", [*presets, *(peer.name for peer in peers)])
+    unique("--encoder and --peer", [ORIGINAL, *presets, *(peer.name for peer in peers)])
     unique("--judge", [*signs, *(judge.name for judge in asked)])
     encoders = {name: coders.preset_encoder(name, device) for name in presets}
     encoders |= {peer.name: coders.peer_encoder(peer) for peer in peers}

@@ -22,6 +22,8 @@ from evaluation.statistics import bits_by_encoder, summarise
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
 EVIL = "<b>&\"'</script>.wav"
 SIGNS = {"SNR (dB)": 1, "NMR (dB)": -1, "Grade": 1}
+FIRST = "7"
+"""A number, as keys of JavaScript objects are not kept in order."""
 LEVELS = (0.1, 0.2, 0.4)
 SECONDS = 1.5
 
@@ -32,18 +34,18 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bits = Bits(10, 1, 900.0, 1000.0, 40.0, [0.1, 0.2, 0.3], [2.0] * 52)
     rows = []
     for k, name in enumerate((EVIL, "plain.wav")):
-        rows.append(Row(name, "one", "ffmpeg", {"SNR (dB)": 10.0 + k, "NMR (dB)": -3.0, "Grade": -1.0}, {}, bits, None))
+        rows.append(Row(name, FIRST, "ffmpeg", {"SNR (dB)": 10.0 + k, "NMR (dB)": -3.0, "Grade": -1.0}, {}, bits, None))
         missing = {"Grade": "no number"}
         scores = {"SNR (dB)": 12.0 - 2 * k, "NMR (dB)": -3.0, "Grade": None}
         rows.append(Row(name, "<two>", "ffmpeg", scores, missing, bits, None))
     items = [Item(EVIL, SECONDS, 2, "speech", "guess"), Item("plain.wav", SECONDS, 1, "transients", "file")]
-    settings = Settings("test", 0.0, 0.0, ["one", "<two>"], ["ffmpeg"], {}, {}, {})
+    settings = Settings("test", 0.0, 0.0, [FIRST, "<two>"], ["ffmpeg"], {}, {}, {})
     evaluation = Evaluation(
         SCHEMA, settings, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows,
         bits_by_encoder(rows), summarise(rows, items, SIGNS),
     )  # fmt: skip
     ramp = np.linspace(0, 1, int(SECONDS * 44100), dtype=np.float32)
-    names = (ORIGINAL, "one", "<two>")
+    names = (ORIGINAL, FIRST, "<two>")
     sounds = {name: flac(np.stack([level * ramp] * 2)) for name, level in zip(names, LEVELS)}
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(evaluation, [Media(EVIL, sounds), Media("plain.wav", sounds)], b"", path)
@@ -80,7 +82,7 @@ def test_names_are_text_and_the_best_is_bold(page: Path):
 @needs_browser
 def test_a_switch_keeps_the_place(browser: Browser):
     assert browser.run("document.getElementById('name').textContent") == EVIL
-    assert browser.run("player.names") == [ORIGINAL, "one", "<two>"]
+    assert browser.run("player.names") == [ORIGINAL, FIRST, "<two>"]
     assert browser.run("player.gains.map(({ gain }) => gain.value)") == [1, 0, 0]
     browser.run("window.before = [player.sources, player.position]; 0")
     browser.press("2")
@@ -137,9 +139,9 @@ def test_blind_trials_are_counted(browser: Browser):
     assert all(trial["said"] == "A" and trial["right"] == (trial["x"] == "A") for trial in found["trials"])
     (score,) = found["scores"]
     right = drawn.count("A")
-    assert (score["a"], score["b"], score["trials"], score["right"]) == (ORIGINAL, "one", 20, right)
+    assert (score["a"], score["b"], score["trials"], score["right"]) == (ORIGINAL, FIRST, 20, right)
     said = browser.run("document.getElementById('scores').textContent")
-    assert said.startswith(f"original against one: {right} right of 20, p = ")
+    assert said.startswith(f"original against {FIRST}: {right} right of 20, p = ")
     saved = browser.run("""(async () => {
       let blob;
       URL.createObjectURL = (given) => { blob = given; return "#"; };

@@ -87,7 +87,18 @@ def test_only_recordings_count_that_all_have_a_score_for():
     found = by_key(summarise(rows, map(item, "ab"), SIGNS))
     assert found["first", ALL, "SNR"].value.mean == 1.0
     assert found["other", ALL, "SNR"].recordings == 1
-    assert not any(score == "NMR" for _, _, score in found)
+
+
+@pytest.mark.parametrize("silent", ["first", "other"])
+def test_who_has_no_score_does_not_hide_that_of_others(silent: str):
+    snr = {"first": 1.0, "other": 2.0, "third": 3.0, silent: None}
+    rows = [row(name, encoder, value, None) for encoder, value in snr.items() for name in "ab"]
+    found = by_key(summarise(rows, map(item, "ab"), SIGNS))
+    assert {key for key in found if key[1] == ALL} == {(name, ALL, "SNR") for name in snr if name != silent}
+    third = found["third", ALL, "SNR"]
+    assert third.value.mean == 3.0
+    assert third.difference == (None if silent == "first" else Interval(2.0, 2.0, 2.0))
+    assert third.better == ([] if silent == "first" else ["a", "b"])
 
 
 def test_kinds_are_summarised_apart():

@@ -85,9 +85,10 @@ def draw_recording(title: str, original: NDArray[np.float32], versions: Sequence
         row[0].set(xlim=extent[:2])
     for axes in grid[-1]:
         axes.set(xlabel="seconds")
-    figure.colorbar(levels, ax=grid[:, 0], label="dB of full scale", extend="min", location="bottom", aspect=40)
-    figure.colorbar(ratio, ax=grid[:, 1], label="dB, red is above", extend="both", location="bottom", aspect=40)
-    figure.colorbar(bits, ax=grid[:, 2], label="bits", extend="max", location="bottom", aspect=40)
+    bar: dict[str, Any] = {"location": "bottom", "aspect": 40, "fraction": 0.2 / len(grid), "pad": 0.05 / len(grid)}
+    figure.colorbar(levels, ax=grid[:, 0], label="dB of full scale", extend="min", **bar)
+    figure.colorbar(ratio, ax=grid[:, 1], label="dB, red is above", extend="both", **bar)
+    figure.colorbar(bits, ax=grid[:, 2], label="bits", extend="max", **bar)
     return save(figure, picture)
 
 

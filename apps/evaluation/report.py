@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec.checkpoint import write_whole
 from evaluation.results import ALL, Evaluation, Item, Row, Summary
+from evaluation.tables import counted
 
 ORIGINAL: Final = "original"
 """Name of what went in, among the versions of a recording."""
@@ -68,7 +69,7 @@ def write_report(evaluation: Evaluation, media: Sequence[Media], bits: bytes, pa
     Raises: OSError
     """
     parts = {
-        "title": escape(f"{len(evaluation.recordings)} recordings by {', '.join(evaluation.labels.values())}"),
+        "title": escape(f"{counted(len(evaluation.recordings))} by {', '.join(evaluation.labels.values())}"),
         "body": "\n".join(_body(evaluation, media, bits)),
         "audio": "\n".join(_audio(media)),
     }
@@ -80,7 +81,10 @@ def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterat
     names = list(evaluation.labels.values())
     yield "<h2>All recordings</h2>"
     rows = [
-        [f"{escape(score)}<small>{next(iter(found.values())).recordings} recordings</small>", *_means(found, better)]
+        [
+            f"{escape(score)}<small>{counted(next(iter(found.values())).recordings)}</small>",
+            *_means(evaluation.pairs, found, better),
+        ]
         for score, better in evaluation.scores.items()
         if (found := evaluation.of(ALL, score))
     ]
@@ -99,7 +103,7 @@ def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterat
         own = [item for item in evaluation.recordings if item.kind == kind]
         guessed = sum(item.kind_from == "guess" for item in own)
         yield _table(
-            ["", *columns], rows, f"{escape(kind)}: {len(own)} recordings" + f", {guessed} by guess" * bool(guessed)
+            ["", *columns], rows, f"{escape(kind)}: {counted(len(own))}" + f", {guessed} by guess" * bool(guessed)
         )
     yield "<h2>Bits</h2>"
     head = [
@@ -176,15 +180,19 @@ def _lost(evaluation: Evaluation) -> Iterator[str]:
         yield f"<details><summary>Where {escape(name)} is worse than {escape(first[1])}</summary><ul>"
         for score in evaluation.scores:
             one = evaluation.of(ALL, score).get(pair)
-            if one:
+            if one and one.difference:
                 worse = escape(", ".join(one.worse)) or "–"
                 yield f"<li>{escape(score)}, {len(one.worse)} of {one.recordings}: {worse}"
         yield "</ul></details>"
 
 
-def _means(found: Mapping[tuple[str, str], Summary], better: str) -> Iterator[str]:
+def _means(pairs: Sequence[tuple[str, str]], found: Mapping[tuple[str, str], Summary], better: str) -> Iterator[str]:
     best = _best({pair: one.value.mean for pair, one in found.items()}, better)
-    for pair, one in found.items():
+    for pair in pairs:
+        one = found.get(pair)
+        if one is None:
+            yield ""
+            continue
         text = f"{best[pair]}<small>[{one.value.low:.3f}, {one.value.high:.3f}]</small>"
         if one.difference:
             text += (
@@ -221,6 +229,6 @@ def _image(png: bytes, words: str) -> str:
 
 def _audio(media: Sequence[Media]) -> Iterator[str]:
     for k, one in enumerate(media):
-        sounds = {name: base64.b64encode(sound).decode() for name, sound in one.sounds.items()}
+        sounds = [(name, base64.b64encode(sound).decode()) for name, sound in one.sounds.items()]
         text = json.dumps(sounds).replace("<", "\\u003c")
         yield f'<script type="application/json" id="audio{k}" data-recording="{escape(one.recording)}">{text}</script>'

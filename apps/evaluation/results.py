@@ -119,10 +119,12 @@ class Interval:
 class Summary:
     """One score of an encoder and a decoder, over the recordings of a kind for which all pairs have it.
 
+    A pair without any score there is left out, so that the others can be compared.
+
     Args:
         kind: of content, or `all`.
         recordings: how many.
-        difference: to the first pair, recording by recording; none for the first pair itself.
+        difference: to the first pair, recording by recording; none for the first pair itself, or if it is left out.
         better, equal, worse: recordings in which it is better than the first pair, and so on.
     """
 

@@ -63,16 +63,17 @@ def _of_score(
     found: Mapping[tuple[str, str], Mapping[str, Row]], kind: str, recordings: Sequence[str], score: str, sign: int
 ) -> Iterable[Summary]:
     columns = {
-        pair: {name: value for name, row in own.items() if (value := row.scores.get(score)) is not None}
+        pair: {name: value for name in recordings if (value := own[name].scores.get(score)) is not None}
         for pair, own in found.items()
     }
+    first = next(iter(columns))
+    columns = {pair: own for pair, own in columns.items() if own}
     common = [name for name in recordings if all(name in own for own in columns.values())]
     if not common:
         return
-    first = next(iter(columns))
     for pair, own in columns.items():
-        gains = {name: own[name] - columns[first][name] for name in common}
-        others = pair != first
+        others = pair != first and first in columns
+        gains = {name: own[name] - columns[first][name] for name in common} if others else {}
         yield Summary(
             *pair,
             kind,
@@ -80,9 +81,9 @@ def _of_score(
             len(common),
             interval([own[name] for name in common]),
             interval(list(gains.values())) if others else None,
-            [name for name, gain in gains.items() if others and sign * gain > 0],
-            [name for name, gain in gains.items() if others and gain == 0],
-            [name for name, gain in gains.items() if others and sign * gain < 0],
+            [name for name, gain in gains.items() if sign * gain > 0],
+            [name for name, gain in gains.items() if gain == 0],
+            [name for name, gain in gains.items() if sign * gain < 0],
         )
 
 

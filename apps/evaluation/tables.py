@@ -17,10 +17,12 @@ def show(evaluation: Evaluation) -> None:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=160)
     pairs = evaluation.pairs
-    table = Table("score", *evaluation.labels.values())
+    table = Table("score", *evaluation.labels.values(), show_lines=True)
     for name in evaluation.scores:
         if found := evaluation.of(ALL, name):
-            table.add_row(f"{name}\n{found[pairs[0]].recordings} recordings", *(cell(found[pair]) for pair in pairs))
+            table.add_row(
+                f"{name}\n{counted(next(iter(found.values())).recordings)}", *(cell(found.get(pair)) for pair in pairs)
+            )
     console.print(table)
     print(
         f"means over the recordings that all pairs have a score for, {len(evaluation.recordings)} at most, with 95 % "
@@ -51,13 +53,20 @@ def show(evaluation: Evaluation) -> None:
         print(line, file=sys.stderr)
 
 
-def cell(one: Summary) -> str:
+def cell(one: Summary | None) -> str:
     """Return a score in words."""
-    text = f"{one.value.mean:.3f} [{one.value.low:.3f}, {one.value.high:.3f}]"
+    if one is None:
+        return ""
+    text = f"{one.value.mean:.3f}\n[{one.value.low:.3f}, {one.value.high:.3f}]"
     if one.difference:
-        text += f"\n{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]"
-        text += f", {len(one.better)} better" + (f", {len(one.equal)} equal" if one.equal else "")
+        text += f"\n{one.difference.mean:+.3f}\n[{one.difference.low:+.3f}, {one.difference.high:+.3f}]"
+        text += f"\n{len(one.better)} better" + (f", {len(one.equal)} equal" if one.equal else "")
     return text
+
+
+def counted(recordings: int) -> str:
+    """Return how many recordings in words."""
+    return f"{recordings} recording" + "s" * (recordings != 1)
 
 
 def wrong(evaluation: Evaluation) -> Iterator[str]:
@@ -70,4 +79,4 @@ def wrong(evaluation: Evaluation) -> Iterator[str]:
             missing.setdefault((score, evaluation.labels[row.encoder, row.decoder]), Counter())[reason] += 1
     for (score, pair), reasons in missing.items():
         (reason, _), *_ = reasons.most_common(1)
-        yield f"{score}: {pair} has none in {reasons.total()} recordings ({reason})"
+        yield f"{score}: {pair} has none in {counted(reasons.total())} ({reason})"
