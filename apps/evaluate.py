@@ -12,8 +12,9 @@ A judge is an outside program that grades a decoded WAV file {dec} against its o
 channels, the codec's delay taken out. Its score is the number on the first line of its output that reads `NUMBER` or
 `WORDS: NUMBER`; more is better. One that fails gives no score, which is counted.
 
-The kind of content of a recording is said by a JSON file, pattern of paths to kind; FOLDER/kinds.json, if it is there.
-What no pattern fits is guessed by its sound. Speech gets STOI and PESQ too, where their packages are installed.
+The kind of content of a recording is said by a JSON file, pattern of paths to kind: FOLDER/kinds.json, if it is there
+(apps/configs/kinds.json is for the recordings of docs/results.md). What no pattern fits is guessed by its sound. Speech
+gets STOI and PESQ too, where their packages are installed.
 
 OUT gets all numbers in evaluation.json (apps/evaluation/results.py has its schema). --report adds report.html, one file
 with tables, pictures, and a player that switches between versions, also blind; and the pictures, in a folder.

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-"""Where it is; none if it is not installed."""
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome") if sys.platform != "win32" else ()
+PROGRAM = next(filter(None, map(shutil.which, _NAMES)), None)
+"""Where it is; none if it is not installed, or cannot be given a pipe."""
 PATIENCE = 60.0
 """Seconds that an answer may take."""
 

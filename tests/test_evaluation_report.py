@@ -26,11 +26,12 @@ FIRST = "7"
 """A number, as keys of JavaScript objects are not kept in order."""
 LEVELS = (0.1, 0.2, 0.4)
 SECONDS = 1.5
+NOISE = np.random.default_rng(0).uniform(-1, 1, int(SECONDS * 44100)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on two recordings by two encoders: each version is a ramp over time, of its own height."""
+    """A report on two recordings by two encoders: each version is the same noise at its own level."""
     bits = Bits(10, 1, 900.0, 1000.0, 40.0, [0.1, 0.2, 0.3], [2.0] * 52)
     rows = []
     for k, name in enumerate((EVIL, "plain.wav")):
@@ -44,9 +45,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SCHEMA, settings, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows,
         bits_by_encoder(rows), summarise(rows, items, SIGNS),
     )  # fmt: skip
-    ramp = np.linspace(0, 1, int(SECONDS * 44100), dtype=np.float32)
     names = (ORIGINAL, FIRST, "<two>")
-    sounds = {name: flac(np.stack([level * ramp] * 2)) for name, level in zip(names, LEVELS)}
+    sounds = {name: flac(np.stack([level * NOISE] * 2)) for name, level in zip(names, LEVELS)}
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(evaluation, [Media(EVIL, sounds), Media("plain.wav", sounds)], b"", path)
     return path
@@ -98,8 +98,8 @@ def test_a_switch_keeps_the_place(browser: Browser):
 
 @needs_browser
 def test_versions_run_in_step_to_the_sample(browser: Browser):
-    """Played without a loudspeaker, what is heard goes from one version to another at the same place."""
-    heard = browser.run("""(async () => {
+    """Played without a loudspeaker, what is heard goes from one version to another, and nothing is lost between."""
+    began, *heard = browser.run("""(async () => {
       player.stop();
       const offline = new OfflineAudioContext(1, RATE, RATE);
       offline.resume = () => {};
@@ -107,12 +107,17 @@ def test_versions_run_in_step_to_the_sample(browser: Browser):
       player.play();
       offline.suspend(0.5).then(() => { player.hear(2); OfflineAudioContext.prototype.resume.call(offline); });
       const samples = (await offline.startRendering()).getChannelData(0);
-      return [player.began, ...[0.1, 0.3, 0.49, 0.6, 0.8].map((t) => samples[Math.round(t * RATE)])];
+      return [player.began, ...samples];
     })()""")
-    began, *values = heard
-    for value, time, level in zip(values, (0.1, 0.3, 0.49, 0.6, 0.8), (1, 1, 1, 2, 2)):
-        place = (0.25 + time - began) / SECONDS
-        assert value == pytest.approx(LEVELS[level] * place, abs=2e-4)  # 1e-4 of it are 66 samples at the lowest level
+    start, switch, settled = round(began * 44100), round(0.49 * 44100), round(0.6 * 44100)
+    expected = NOISE[11025 : 11025 + 44100 - start]
+    played = np.array(heard[start:])
+    assert not np.any(heard[:start])
+    quantization = 2**-15
+    np.testing.assert_allclose(played[: switch - start], LEVELS[1] * expected[: switch - start], atol=quantization)
+    np.testing.assert_allclose(played[settled - start :], LEVELS[2] * expected[settled - start :], atol=quantization)
+    between = played[switch - start : settled - start] / expected[switch - start : settled - start]
+    assert 0.99 * LEVELS[1] < np.median(between[:400]) < np.median(between[-400:]) < 1.01 * LEVELS[2]
 
 
 @needs_browser

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -78,7 +78,6 @@ def write_report(evaluation: Evaluation, media: Sequence[Media], bits: bytes, pa
 
 
 def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterator[str]:
-    names = list(evaluation.labels.values())
     yield "<h2>All recordings</h2>"
     rows = [
         [
@@ -88,25 +87,46 @@ def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterat
         for score, better in evaluation.scores.items()
         if (found := evaluation.of(ALL, score))
     ]
-    yield _table(["score", *names], rows, _NOTE)
+    yield _table(["score", *evaluation.labels.values()], rows, _NOTE)
     yield from _lost(evaluation)
     yield "<h2>By kind of content</h2>"
+    yield from _kinds(evaluation)
+    yield "<h2>Bits</h2>"
+    yield _bits(evaluation)
+    if bits:
+        yield _image(bits, "bits per value by BFU")
+    yield "<h2>Recordings</h2><nav>"
+    for k, item in enumerate(evaluation.recordings):
+        yield f'<a href="#recording{k}">{escape(item.path)}</a><br>'
+    yield "</nav>"
+    by_name = {one.recording: (k, one) for k, one in enumerate(media)}
+    for k, item in enumerate(evaluation.recordings):
+        yield from _recording(k, item, evaluation, by_name.get(item.path))
+    settings = json.dumps(asdict(evaluation.settings), indent=1, ensure_ascii=False)
+    yield f"<h2>Settings</h2><pre>{escape(settings)}</pre>"
+
+
+def _kinds(evaluation: Evaluation) -> Iterator[str]:
+    """Show means by kind, a table for each."""
     for kind in evaluation.kinds[1:]:
         columns = {
-            score: _best({pair: one.value.mean for pair, one in evaluation.of(kind, score).items()}, better)
+            score: _best({pair: one.value.mean for pair, one in found.items()}, better)
             for score, better in evaluation.scores.items()
+            if (found := evaluation.of(kind, score))
         }
         rows = [
-            [escape(name), *(columns[score].get(pair, "") for score in columns)]
-            for name, pair in zip(names, evaluation.pairs)
+            [escape(name), *(column.get(pair, "") for column in columns.values())]
+            for pair, name in evaluation.labels.items()
         ]
         own = [item for item in evaluation.recordings if item.kind == kind]
         guessed = sum(item.kind_from == "guess" for item in own)
-        yield _table(
-            ["", *columns], rows, f"{escape(kind)}: {counted(len(own))}" + f", {guessed} by guess" * bool(guessed)
-        )
-    yield "<h2>Bits</h2>"
-    head = [
+        said = f", {guessed} by guess" if guessed else ""
+        yield _table(["", *columns], rows, f"{escape(kind)}: {counted(len(own))}{said}")
+
+
+def _bits(evaluation: Evaluation) -> str:
+    """Show what encoders do with their bits."""
+    head = (
         "encoder",
         "sound units",
         "over budget",
@@ -116,7 +136,7 @@ def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterat
         "short blocks low, %",
         "mid, %",
         "high, %",
-    ]
+    )
     rows = [
         [
             escape(encoder),
@@ -127,18 +147,7 @@ def _body(evaluation: Evaluation, media: Sequence[Media], bits: bytes) -> Iterat
         ]
         for encoder, one in evaluation.bits.items()
     ]
-    yield _table(head, rows, "Bits are those of values in a sound unit; means over sound units.")
-    if bits:
-        yield _image(bits, "bits per value by BFU")
-    by_name = {one.recording: (k, one) for k, one in enumerate(media)}
-    yield "<h2>Recordings</h2><nav>"
-    for k, item in enumerate(evaluation.recordings):
-        yield f'<a href="#recording{k}">{escape(item.path)}</a><br>'
-    yield "</nav>"
-    for k, item in enumerate(evaluation.recordings):
-        yield from _recording(k, item, evaluation, by_name.get(item.path))
-    settings = json.dumps(evaluation.settings.__dict__, indent=1, ensure_ascii=False)
-    yield f"<h2>Settings</h2><pre>{escape(settings)}</pre>"
+    return _table(head, rows, "Bits are those of values in a sound unit; means over sound units.")
 
 
 def _recording(number: int, item: Item, evaluation: Evaluation, shown: tuple[int, Media] | None) -> Iterator[str]:
