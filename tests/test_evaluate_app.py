@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shlex
 import sys
 import types
@@ -192,7 +195,7 @@ def test_pesq_gets_speech_at_16_khz(monkeypatch):
     assert scores.speech_score("PESQ", 0 * sound, sound) is None
 
 
-def test_report_has_a_picture_for_each_recording(recordings: Path, tmp_path: Path):
+def test_report_has_picture_and_sounds_of_each_recording(recordings: Path, tmp_path: Path):
     argv = ["--encoder", "bitexact", "--encoder", "reference", "--report", "--report-longest", "0.3"]
     assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), *argv]) == 0
     made = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
@@ -201,6 +204,14 @@ def test_report_has_a_picture_for_each_recording(recordings: Path, tmp_path: Pat
         pixels = matplotlib.image.imread(tmp_path / "out/pictures" / name)[..., :3]
         assert pixels.shape[1] == 1200
         assert 0.1 < (np.ptp(pixels, axis=-1) > 0.2).mean() < 0.9  # spectrograms, noise and bits, not axes alone
+    sounds = re.findall(r'data-recording="(.*?)">(.*?)</script>', (tmp_path / "out/report.html").read_text())
+    assert {name for name, _ in sounds} == {"music.wav", "attacks.wav"}
+    for name, text in sounds:
+        files = {version: io.BytesIO(base64.b64decode(flac)) for version, flac in json.loads(text)}
+        assert list(files) == ["original", "bitexact", "reference"]
+        original, *coded = (soundfile.read(file)[0] for file in files.values())
+        np.testing.assert_array_equal(original, soundfile.read(recordings / name, frames=13230)[0])
+        assert all(len(one) == 13230 and 0 < np.abs(one - original).mean() < 0.01 for one in coded)
 
 
 @pytest.mark.parametrize(
