@@ -45,7 +45,7 @@ from atrac_data import SPLITS, scan
 from evaluation import coders, judges, scores
 from evaluation.content import KINDS_FILE, SPEECH, guess, kind_of, read_kinds
 from evaluation.outside import Program
-from evaluation.panel import Panel, Pending, file_name
+from evaluation.panel import Panel, Pending
 from evaluation.pictures import draw_bits
 from evaluation.report import ORIGINAL, Media, write_report
 from evaluation.results import SCHEMA, Evaluation, Item, Settings, versions
@@ -171,14 +171,13 @@ def item_of(path: str, original: NDArray[np.float32], kinds: Mapping[str, str]) 
 
 def write_media(evaluation: Evaluation, media: Sequence[Media], output: Path) -> None:
     """Write the report, and its pictures by themselves. Raises: OSError."""
-    pictures = output / "pictures"
-    pictures.mkdir(exist_ok=True)
-    for one in media:
-        write_whole(pictures / file_name(one.recording), one.picture)
+    pictures = {f"{one.recording}.png": one.picture for one in media}
     with tempfile.TemporaryDirectory() as scratch:
         bits = draw_bits(evaluation.bits, Path(scratch) / "bits.png").read_bytes() if evaluation.bits else b""
-    if bits:
-        write_whole(pictures / "bits.png", bits)
+    for name, picture in (pictures | ({"bits.png": bits} if bits else {})).items():
+        target = output / "pictures" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, picture)
     write_report(evaluation, media, bits, output / "report.html")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -41,6 +43,13 @@ def item(name: str, kind: str = "speech") -> Item:
 
 def by_key(summary: list[Summary]) -> dict[tuple[str, str, str], Summary]:
     return {(one.encoder, one.kind, one.score): one for one in summary}
+
+
+@pytest.mark.parametrize("module", ["judges", "results", "statistics"])
+def test_examples_run(module: str):
+    failed, tried = doctest.testmod(importlib.import_module(f"evaluation.{module}"))
+    assert tried
+    assert not failed
 
 
 def test_interval_of_two_values_spans_both():

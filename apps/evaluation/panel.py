@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -118,13 +117,3 @@ class Panel:
         picture = draw_recording(item.path, original[:, :n], versions, self.scratch / "picture.png")
         sounds = {ORIGINAL: original[:, :n]} | {version.name: version.sound[:, :n] for version in versions}
         return Media(item.path, {name: flac(sound) for name, sound in sounds.items()}, picture.read_bytes())
-
-
-def file_name(recording: str) -> str:
-    """Return a name for the picture of a recording.
-
-    Example:
-        >>> file_name("folder/a song.flac")
-        'folder--a_song.flac.png'
-    """
-    return re.sub(r"[^\w.()+-]", "_", recording.replace("/", "--")) + ".png"

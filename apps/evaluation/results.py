@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
@@ -200,7 +201,10 @@ def labels(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what measures."""
+    """Return the versions of what measures, of packages that are installed."""
     names = "atrac-bitstream", "atrac-losses", "atrac-modules", "atrac-codec", "atrac-data", "torch", "numpy", "av"
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found}
+    found = {"python": platform.python_version()}
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
