@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,20 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrac_bitstream import AeaReader, AtracError
+from atrac_bitstream import AeaReader
 from atrac_codec import StreamDecoder, build_decoder, build_encoder, encode_file
 from atrac_codec.outside import ffmpeg_decode
+from evaluation.outside import Program, ProgramError
 
+PLACES: Final = ("in", "out")
 FFMPEG: Final = "ffmpeg"
 """The decoder that judges: nobody's own."""
 Encode = Callable[[Path, Path], None]
 """Makes an AEA file, the second path, of a 16-bit WAV file."""
 Decode = Callable[[Path], NDArray[np.float32]]
 """Returns the samples of an AEA file, with the codec's delay. Shape: [C, N]."""
-
-
-class PeerError(AtracError):
-    """An outside program failed; the message has the end of what it said."""
 
 
 def preset_encoder(name: str, device: torch.device) -> Encode:
@@ -38,20 +34,15 @@ def preset_encoder(name: str, device: torch.device) -> Encode:
     return encode
 
 
-def peer_encoder(text: str) -> tuple[str, Encode]:
-    """Return name and encoder of `NAME=COMMAND {in} {out}`. Raises: ValueError: it is no such text."""
-    name, equals, command = text.partition("=")
-    if not (name and equals and "{in}" in command and "{out}" in command):
-        raise ValueError(f"--peer {text!r}: allowed NAME=COMMAND with {{in}} and {{out}}")
+def peer_encoder(peer: Program) -> Encode:
+    """Return the encoder of an outside program."""
 
     def encode(wav: Path, aea: Path) -> None:
-        parts = [part.replace("{in}", str(wav)).replace("{out}", str(aea)) for part in shlex.split(command)]
-        result = subprocess.run(parts, capture_output=True, text=True, errors="replace", check=False)
-        if result.returncode or not aea.exists():
-            said = (result.stderr or result.stdout).strip().splitlines()[-1:]
-            raise PeerError(f"{name}: exit code {result.returncode}{f', {said[0]}' if said else ', no file'}")
+        peer.run(**dict(zip(PLACES, (wav, aea))))
+        if not aea.exists():
+            raise ProgramError(f"{peer.name}: no file")
 
-    return name, encode
+    return encode
 
 
 def decoder(name: str, device: torch.device) -> Decode:
