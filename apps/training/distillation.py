@@ -69,8 +69,9 @@ class DistillationObjective(CodecFolderObjective):
 
     def forward(self, example: Tensors) -> dict[str, Tensor]:
         error = self._error(example).square().mean().sqrt()
-        short = (example["bsm"] > 0).to(example["bands"].dtype)
-        blocks = binary_cross_entropy_with_logits(self.codec.encoder.transient.excess(example["bands"]), short)
+        excess, looked_at = self.codec.encoder.transient.excess(example["bands"])
+        short = (example["bsm"] > 0).to(excess.dtype)
+        blocks = binary_cross_entropy_with_logits(excess, short, weight=looked_at[..., None].to(excess.dtype))
         return {"loss": error + blocks, "importance": error, "blocks": blocks}
 
     def _error(self, example: Tensors) -> Tensor:

@@ -41,8 +41,9 @@ DETECTORS = [ReferenceTransient, BitExactTransient, taught]
 @pytest.fixture
 def bands(generator) -> torch.Tensor:
     """Noise that jumps up and down."""
-    noise = torch.randn(3, 8, 512, generator=generator)
-    return noise * 10.0 ** -torch.randint(0, 4, (3, 8, 1), generator=generator)
+    noise = torch.randn(3, 8, 8, 64, generator=generator)
+    levels = torch.randint(0, 4, (3, 8, 8, 1), generator=generator)
+    return (noise * 10.0**-levels).flatten(-2)
 
 
 @pytest.mark.parametrize("stage", STAGES)

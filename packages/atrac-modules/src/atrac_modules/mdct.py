@@ -122,7 +122,9 @@ def _transform(bands: Tensor, bsm: Tensor, matrix: Callable[[str], Tensor]) -> T
         long, short = (matrix(f"{name}{index}").to(band.dtype) for name in ("long", "short"))
 
         def transform_short(x: Tensor, short: Tensor = short) -> Tensor:
-            return (x.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE) @ short).flatten(-2)
+            windows = x.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE)
+            # As one product: windows that overlap would be multiplied frame by frame.
+            return (windows.reshape(-1, 2 * SHORT_SIZE) @ short).view(*windows.shape[:-2], -1)
 
         spectrum.append(choose_block(samples @ long, bsm[..., index] / BSM_SHORT[index], samples, transform_short))
     return torch.cat(spectrum, -1)

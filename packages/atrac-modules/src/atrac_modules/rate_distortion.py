@@ -45,6 +45,18 @@ _ERROR: Final = 1 / 12
 """Square error of rounding, in square steps."""
 
 
+def _runs() -> list[tuple[slice, slice, tuple[int, int]]]:
+    runs, value, bfu = [], 0, 0
+    for size, count in BFU_RUNS:
+        runs.append((slice(value, value + size * count), slice(bfu, bfu + count), (count, size)))
+        value, bfu = value + size * count, bfu + count
+    return runs
+
+
+_RUNS: Final = _runs()
+"""Values and BFUs of neighbours of one size, with their number and size."""
+
+
 @dataclass(frozen=True)
 class Scaled:
     """Sound units made ready for a search: every BFU over its scale factor.
@@ -154,30 +166,33 @@ def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
 
     Shape: idwl [52, N] -> candidates [2 + reach[0] + reach[1], 52, N]
     """
-    values, energy, idsf = scaled.values, scaled.energy, scaled.idsf
     around = torch.arange(-reach[0], reach[1] + 1, device=idwl.device)[:, None, None]
     idwl = idwl.clamp(1 + reach[0], t.IDWL_MAX - reach[1]) + around
-    table = torch.as_tensor(_OFFSETS, device=values.device)
-    levels = torch.as_tensor(_LEVELS, dtype=values.dtype, device=values.device)
-    error, offset = [energy], [torch.zeros_like(idwl[0])]
-    for index in idwl:
-        own, least, best = levels[index], torch.full_like(energy, torch.inf), torch.zeros_like(index)
-        for moved in table[index].unbind(-1):
-            shrunk = 2 ** (-moved.to(values.dtype) / 3)
-            steps = own * shrunk
-            exact = values * _expand(steps)
-            rounded = (values * _expand(shrunk)).clamp_(-1, 1).mul_(_expand(own)).round_()
+    magnitude = scaled.values.abs()
+    dtype, device = magnitude.dtype, magnitude.device
+    levels = torch.as_tensor(_LEVELS, dtype=dtype, device=device)[idwl]
+    offsets = torch.as_tensor(_OFFSETS, dtype=dtype, device=device)[idwl].unbind(-1)
+    error, best = torch.full_like(levels, torch.inf), torch.zeros_like(levels)
+    exact, rounded = torch.empty_like(magnitude), torch.empty_like(magnitude)
+    for k, most in enumerate(levels):
+        for offset in offsets:
+            moved = offset[k]
+            steps = most * torch.exp2(moved / -3)
+            _by_bfu(torch.mul, magnitude, steps, out=exact)
+            torch.round(exact, out=rounded)
+            _by_bfu(torch.minimum, rounded, most, out=rounded)
             found = sum_bfus(exact.sub_(rounded).square_()) / steps.square()
-            found = torch.where((idsf >= -moved) & (idsf <= t.IDSF_MAX - moved), found, torch.inf)
-            best = torch.where(found < least, moved, best)
-            least = torch.minimum(least, found)
-        error.append(least)
-        offset.append(best)
-    idwl = torch.cat([torch.zeros_like(idwl[:1]), idwl])
-    bits = torch.as_tensor(t.WORD_LENGTHS, dtype=values.dtype, device=values.device)[idwl] * _per_bfu(
-        t.BFU_SIZES, values
+            found = torch.where((scaled.idsf + moved >= 0) & (scaled.idsf + moved <= t.IDSF_MAX), found, torch.inf)
+            best[k] = torch.where(found < error[k], moved, best[k])
+            torch.minimum(error[k], found, out=error[k])
+    nothing = torch.zeros_like(best[:1])
+    words = torch.as_tensor(t.WORD_LENGTHS, dtype=dtype, device=device)[idwl] * _per_bfu(t.BFU_SIZES, magnitude)
+    return Choices(
+        torch.cat([scaled.energy[None], error]) * scaled.weight,
+        torch.cat([nothing, words]),
+        torch.cat([nothing, idwl]).to(idwl.dtype),
+        torch.cat([nothing, best]),
     )
-    return Choices(torch.stack(error) * scaled.weight, bits, idwl, torch.stack(offset))
 
 
 def choose(choices: Choices, price: Tensor) -> Found:
@@ -189,57 +204,68 @@ def choose(choices: Choices, price: Tensor) -> Found:
 
     amounts = _Amounts(choices.cost)
 
-    def at(price: Tensor, n_bfu: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        best, used, candidate = cheapest(choices, price)
+    def bits_at(level: Tensor, n_bfu: Tensor | None = None) -> Tensor:
+        price = level.exp2()
+        best, used, _ = cheapest(choices, price)
         n_bfu = amounts.at(choices.cost[0] - best, price) if n_bfu is None else n_bfu
-        carried = _carries(n_bfu)
-        return candidate * carried, (used * carried).sum(0) + _SIDE_BITS * n_bfu
+        return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
 
     active = choices.cost[0].sum(0) > 0
-    level = _find_level(lambda level: at(level.exp2())[1], price.log2(), active)
+    level = _find_level(bits_at, price.log2(), active)
     n_bfu = amounts.best()
-    price = _find_level(lambda level: at(level.exp2(), n_bfu)[1], level, active).exp2()
-    candidate, used = at(price, n_bfu)
-    candidate = _fill(choices, candidate.long(), n_bfu, _BUDGET - used)
+    level = _find_level(lambda level: bits_at(level, n_bfu), level, active)
+    price = level.exp2()
+    candidate = cheapest(choices, price, which=True)[2] * _carries(n_bfu)
+    candidate = _fill(choices, candidate, n_bfu, _BUDGET - bits_at(level, n_bfu))
     return Found(n_bfu, _pick(choices.idwl, candidate), _pick(choices.offset, candidate), price)
 
 
-def cheapest(choices: Choices, price: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def price_of(choices: Choices, guess: Tensor) -> Tensor:
+    """Return the price of a bit at which all fits, whatever number of BFUs pays [N], from a guess on."""
+    amounts = _Amounts(choices.cost)
+
+    def bits_at(level: Tensor) -> Tensor:
+        best, used, _ = cheapest(choices, level.exp2())
+        n_bfu = amounts.at(choices.cost[0] - best, level.exp2())
+        return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
+
+    return _find_level(bits_at, guess.log2(), choices.cost[0].sum(0) > 0).exp2()
+
+
+def cheapest(choices: Choices, price: Tensor, which: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Take what costs each BFU least at a price of a bit [N].
 
     Returns:
-        What it costs with its bits, its bits, and which candidate it is, in the dtype of the costs. Shape: [52, N]
+        What it costs with its bits, its bits and, if asked `which` it is, the candidate, else 0. Shape: [52, N]
     """
-    best, used, candidate = choices.cost[0], choices.bits[0], torch.zeros_like(choices.cost[0])
+    best, used = choices.cost[0], choices.bits[0]
+    candidate = torch.zeros_like(best, dtype=torch.long)
     for k, (cost, bits) in enumerate(zip(choices.cost[1:], choices.bits[1:], strict=True), 1):
         total = torch.addcmul(cost, bits, price)
         better = total < best
         best = torch.minimum(total, best)
         used = torch.where(better, bits, used)
-        candidate = candidate.masked_fill(better, k)
+        if which:
+            candidate = candidate.masked_fill(better, k)
     return best, used, candidate
 
 
 def sum_bfus(values: Tensor) -> Tensor:
     """Add up each BFU of values in bitstream order. Shape: [512, N] -> [52, N]."""
     out = values.new_empty(t.N_BFU_MAX, values.shape[1])
-    value = bfu = 0
-    for size, count in BFU_RUNS:
-        run = values[value : value + size * count].view(count, size, -1)
-        torch.sum(run, 1, out=out[bfu : bfu + count])
-        value, bfu = value + size * count, bfu + count
+    for own, bfus, shape in _RUNS:
+        torch.sum(values[own].view(*shape, -1), 1, out=out[bfus])
     return out
+
+
+def _by_bfu(operation: Callable[..., Tensor], values: Tensor, per_bfu: Tensor, out: Tensor) -> None:
+    """Do something with each value and a number of its BFU. Shape: [512, N], [52, N] -> out [512, N]."""
+    for own, bfus, shape in _RUNS:
+        operation(values[own].view(*shape, -1), per_bfu[bfus, None], out=out[own].view(*shape, -1))
 
 
 def _per_bfu(table: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(table, dtype=like.dtype, device=like.device)[:, None]
-
-
-def _expand(per_bfu: Tensor) -> Tensor:
-    """Give each value that of its BFU. Shape: [52, N] -> [512, N]; [1, 1] stays."""
-    if len(per_bfu) == 1:
-        return per_bfu
-    return per_bfu.index_select(0, torch.as_tensor(t.BFU_OF_VALUE, device=per_bfu.device))
 
 
 def _pick(table: Tensor, candidate: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, BFU_SIZES, BSM_SHORT, FRAME_SAMPLES, N_BANDS
+from atrac_bitstream.tables import BANDS, BFU_SIZES, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.mdct import ReferenceMdct
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
 from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, MaskingModel, by_coefficient
-from atrac_modules.rate_distortion import Choices, cheapest, choose, estimate, measure, scale
+from atrac_modules.rate_distortion import Choices, cheapest, estimate, measure, price_of, scale
 from atrac_modules.scaler import ReferenceScaler
 from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
@@ -42,6 +42,8 @@ _UNSTEADY: Final = 2.0
 """Ratio of the thresholds of two blocks in a frame from which on both kinds of blocks are tried."""
 _QUIET: Final = 2.0**-32
 """Squared coefficient of a long block that stands for rounding to 16 bits."""
+_STEADY: Final = 3.0
+"""log2 of the ratio of energies within a frame up to which it counts as steady."""
 _PASSES: Final = 2
 _REACH: Final = (1, 1)
 _TAPS: Final = [
@@ -183,7 +185,7 @@ class RateDistortionTransient(Transient):
         for _ in range(_PASSES):
             cost = torch.where(is_short[band], short_blocks.cost, long_blocks.cost)
             bits = torch.where(is_short[band], short_blocks.bits, long_blocks.bits)
-            price = choose(replace(long_blocks, cost=cost, bits=bits), price).price
+            price = price_of(replace(long_blocks, cost=cost, bits=bits), price)
             gain = cheapest(long_blocks, price)[0] - cheapest(short_blocks, price)[0]
             is_short = torch.zeros_like(is_short, dtype=gain.dtype).index_add(0, band, gain) > 0
         return is_short.T
@@ -258,8 +260,9 @@ class NeuralEntropyTransient(Transient):
     """A network that weighs, in each band, what long and what short blocks would leave to code, and when.
 
     It sees for each band the mean logarithms of the squared coefficients of both kinds of blocks, whose difference is
-    what one saves over the other, and the logarithm of each short block's energy. What 16 bits round off counts as
-    silence. Both transforms are fixed.
+    what one saves over the other, and the logarithm of the energy of every 32 samples, from the last ones of the frame
+    before on. What 16 bits round off counts as silence. Both transforms are fixed, and frames whose energy is steady in
+    all bands stay long unseen.
 
     Backward, the step from long to short is the logistic function of what the network says.
 
@@ -278,7 +281,7 @@ class NeuralEntropyTransient(Transient):
         self.settings: dict[str, Any] = {"hidden": hidden}
         self.mdct = ReferenceMdct()
         self.add_table("modes", np.array(BSM_SHORT, np.float64))
-        seen = sum(N_BLOCKS) + 2 * N_BANDS
+        seen = sum(N_BLOCKS) + 3 * N_BANDS
         self.network = nn.Sequential(
             nn.Linear(seen, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, N_BANDS)
         )
@@ -286,21 +289,47 @@ class NeuralEntropyTransient(Transient):
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Decide the block size modes of `bands`."""
-        excess = self.excess(bands)
-        return hard_forward_soft_backward((excess > 0).to(excess.dtype), excess.sigmoid()) * self.modes.to(excess.dtype)
+        excess, unsteady = self.excess(bands)
+        hard = ((excess > 0) & unsteady[..., None]).to(excess.dtype)
+        soft = excess.sigmoid() * unsteady[..., None]
+        return hard_forward_soft_backward(hard, soft) * self.modes.to(excess.dtype)
 
-    def excess(self, bands: Tensor) -> Tensor:
-        """Return how sure it is of short blocks, above 0, or of long ones. Shape: [*, F, 512] -> [*, F, 3]."""
+    def excess(self, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how sure it is of short blocks, above 0, or of long ones, and which frames it has looked at.
+
+        Shape: [*, F, 512] -> [*, F, 3], bool [*, F]
+        """
         check_shape("bands", bands, -1, FRAME_SAMPLES)
-        all_short = self.modes.to(bands.dtype).expand(*bands.shape[:-1], N_BANDS)
-        kinds = [self.mdct(bands, bsm).square() for bsm in (torch.zeros_like(all_short), all_short)]
+        before = pad(bands, (0, 0, 1, 0))[..., :-1, :]
+        blocks = []
+        for own in BANDS:
+            samples = torch.cat([before[..., own][..., -SHORT_SIZE:], bands[..., own]], -1)
+            blocks.append((samples.unflatten(-1, (-1, SHORT_SIZE)).square().mean(-1) / FRAME_SAMPLES + _QUIET).log2())
+        unsteady = torch.stack([x[..., 1:].amax(-1) - x[..., 1:].amin(-1) for x in blocks], -1).amax(-1) > _STEADY
+        if torch.compiler.is_compiling():
+            return self._weigh(bands, before, blocks), unsteady
+        excess = bands.new_zeros(*unsteady.shape, N_BANDS)
+        if unsteady.any():
+            looked = self._weigh(*(x[unsteady] for x in (bands, before)), [x[unsteady] for x in blocks])
+            excess = excess.masked_scatter(unsteady[..., None], looked)
+        return excess, unsteady
+
+    def _weigh(self, bands: Tensor, before: Tensor, blocks: list[Tensor]) -> Tensor:
+        """Ask the network. Shape: [*, 512], [*, 512], [*, n] for each band -> [*, 3]."""
+        frames = torch.stack([before, bands], -2).reshape(-1, FRAME_SAMPLES)
+        all_short = self.modes.to(bands.dtype).expand(len(frames), N_BANDS)
+        kinds = [
+            self.mdct(frames, bsm)[1::2].view(bands.shape).square() for bsm in (torch.zeros_like(all_short), all_short)
+        ]
         seen = []
-        for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
-            long, short = kinds[0][..., own], kinds[1][..., own] / n_blocks
-            means = [(energy + _QUIET).log2().mean(-1, keepdim=True) for energy in (long, short)]
-            blocks = (short.unflatten(-1, (n_blocks, -1)).mean(-1) + _QUIET).log2()
-            seen += [means[1] - means[0], means[0] / 8 + 2, blocks - blocks.mean(-1, keepdim=True)]
-        return self.network(torch.cat(seen, -1).to(self.network[0].weight.dtype)).to(bands.dtype)
+        for own, n_blocks, energy in zip(BANDS, N_BLOCKS, blocks, strict=True):
+            long, short = (
+                (kind[..., own] / share + _QUIET).log2().mean(-1, keepdim=True)
+                for kind, share in zip(kinds, (1, n_blocks), strict=True)
+            )
+            seen += [short - long, long / 8 + 2, energy - energy.mean(-1, keepdim=True)]
+        said: Tensor = self.network(torch.cat(seen, -1).to(self.network[0].weight.dtype))
+        return said.to(bands.dtype)
 
 
 @final
