@@ -3,10 +3,11 @@
     python apps/evaluate.py FOLDER [-o OUT] [--encoder NAME …] [--decoder NAME …] [--peer 'NAME=COMMAND {in} {out}' …]
         [--judge 'NAME=COMMAND {ref} {dec}' …] [--kinds FILE] [--report]
 
-Encoders are presets and codec folders, peers outside programs that make an AEA file {out} of a 16-bit WAV file {in}.
-Decoders are `ffmpeg` (the default: nobody marks his own exam), ours by name, and codec folders. Everybody gets the
-same 16-bit samples at 44.1 kHz. Of FOLDER the recordings of one split are taken. The first pair of encoder and decoder
-is what the others are held against: means with bootstrap intervals, and how many recordings they win.
+Encoders are presets and codec folders, NAME@fast or NAME@best with another effort, peers outside programs that make an
+AEA file {out} of a 16-bit WAV file {in}. Decoders are `ffmpeg` (the default: nobody marks his own exam), ours by name,
+and codec folders. Everybody gets the same 16-bit samples at 44.1 kHz. Of FOLDER the recordings of one split are taken.
+The first pair of encoder and decoder is what the others are held against: means with bootstrap intervals, and how many
+recordings they win.
 
 A judge is an outside program that grades a decoded WAV file {dec} against its original {ref}: 24 bits, 44.1 kHz, two
 channels, the codec's delay taken out. Its score is the number on the first line of its output that reads `NUMBER` or

@@ -25,8 +25,12 @@ Decode = Callable[[Path], NDArray[np.float32]]
 
 
 def preset_encoder(name: str, device: torch.device) -> Encode:
-    """Return the encoder of a preset or a codec folder. Raises: ValueError, AtracError, OSError."""
-    encoder = build_encoder(name).to(device).eval()
+    """Return the encoder of a preset or a codec folder, `NAME@EFFORT` with another effort than the default.
+
+    Raises: ValueError, AtracError, OSError
+    """
+    preset, _, effort = name.partition("@")
+    encoder = build_encoder(preset, effort or "default").to(device).eval()
 
     def encode(wav: Path, aea: Path) -> None:
         encode_file(wav, aea, encoder)

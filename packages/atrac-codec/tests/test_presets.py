@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -48,7 +49,9 @@ class NeuralTinyIqmf(Iqmf):
 
 def class_of(make: object) -> str:
     """Return the name of the class that a row of a preset makes."""
-    return describe(make.path)["class"] if isinstance(make, Trained) else make.__name__  # type: ignore[attr-defined]
+    if isinstance(make, Trained):
+        return str(describe(make.path)["class"])
+    return (make.func if isinstance(make, partial) else make).__name__  # type: ignore[attr-defined]
 
 
 def names_of(row: Row) -> set[str]:

@@ -1,6 +1,7 @@
 """Codec folders: a whole codec as files, which work wherever the name of a preset or a decoder does.
 
-    codec.json                  who plays each role: a checkpoint beside it, or a class of atrac_modules
+    codec.json                  who plays each role: a checkpoint beside it, or a class of atrac_modules, by its name
+                                or as {"class": name, setting: value, …}
     qmf-1a2b3c4d.safetensors    a checkpoint, see `checkpoint.py`
     qmf-1a2b3c4d.json
 
@@ -40,7 +41,7 @@ def save_codec(encoder: nn.Module, decoder: nn.Module, folder: Path, about: Mapp
 
     Args:
         encoder, decoder: stages as attributes named by their roles. A trained stage becomes a checkpoint, of any other
-            only the class is kept.
+            the class is kept, with its settings if it has some.
         folder: made if it is not there; checkpoints of an earlier codec in it stay.
         about: more for the sheet and for each checkpoint.
 
@@ -63,13 +64,14 @@ def save_codec(encoder: nn.Module, decoder: nn.Module, folder: Path, about: Mapp
     return folder / SHEET
 
 
-def _save(stage: nn.Module, role: str, folder: Path, about: Mapping[str, Any]) -> str:
+def _save(stage: nn.Module, role: str, folder: Path, about: Mapping[str, Any]) -> str | dict[str, Any]:
     name = type(stage).__name__
     if name in loadable():
         return save_stage(stage, folder, role, about).stem
     if not _is_of_role(type(stage), role):
         raise ValueError(f"{role} is a {name}, allowed final stages of that role that atrac_modules exports")
-    return name
+    settings = getattr(stage, "settings", {})
+    return {"class": name, **settings} if settings else name
 
 
 def is_codec_folder(path: str | Path) -> bool:
@@ -103,13 +105,21 @@ def read_row(folder: str | Path, half: str) -> Row:
     return {role: _maker(row[role], role, path) for role in ROLES[half]}
 
 
-def _maker(name: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
-    if isinstance(name, str) and re.fullmatch(rf"{role}-[0-9a-f]{{8}}", name):
+def _maker(said: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
+    settings = dict(said) if isinstance(said, dict) else {}
+    name = settings.pop("class", None) if settings else said
+    if not settings and isinstance(name, str) and re.fullmatch(rf"{role}-[0-9a-f]{{8}}", name):
         return partial(load_stage, sheet.parent / f"{name}.safetensors", role)
     found = getattr(atrac_modules, name, None) if isinstance(name, str) else None
     if not _is_of_role(found, role):
         raise CheckpointError(f"{sheet}: {role} is {name!r}, allowed {role}-HASH or {', '.join(_named(role))}")
-    return found  # type: ignore[return-value]
+    if not settings:
+        return found  # type: ignore[return-value]
+    try:
+        found(**settings)  # type: ignore[misc]
+    except Exception as error:  # whatever a constructor makes of arguments that it was not written for
+        raise CheckpointError(f"{sheet}: {role} {name}: settings {settings!r}: {error}") from error
+    return partial(found, **settings)  # type: ignore[arg-type]
 
 
 def _is_of_role(found: Any, role: str) -> bool:

@@ -4,15 +4,18 @@ A row gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c
 of this package, which rows may share.
 
 `bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
-arithmetic; `neural-stages` has learned all of it from the reference codec; `neural-finetuned` decides over bits by what
-it was trained for end to end, to sound better. Every encoder's files play in every ATRAC1 decoder. Of the decoders,
-`neural` looks for what was there before quantization; the others give the standard's values.
+arithmetic; `rd` searches for the least audible error that the bits allow, `rd-snr` for the least error; `neural-stages`
+has learned all of it from the reference codec; `neural-finetuned` decides over bits by what it was trained for end to
+end, to sound better; `neural`, the best there is, searches as `rd` does, by what it has learned to be heard. Every
+encoder's files play in every ATRAC1 decoder. Of the decoders, `neural` looks for what was there before quantization;
+the others give the standard's values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +77,15 @@ ENCODERS: Final[dict[str, Row]] = {
         "mdct": m.ReferenceMdct,
         "scaler": m.ReferenceScaler,
         "allocator": m.RateDistortionAllocator,
+        "quantizer": m.ReferenceQuantizer,
+        "loudness": m.ReferenceLoudness,
+    },
+    "rd-snr": {
+        "qmf": m.ReferenceQmf,
+        "transient": partial(m.RateDistortionTransient, exponent=0.0),
+        "mdct": m.ReferenceMdct,
+        "scaler": m.ReferenceScaler,
+        "allocator": partial(m.RateDistortionAllocator, exponent=0.0),
         "quantizer": m.ReferenceQuantizer,
         "loudness": m.ReferenceLoudness,
     },

@@ -145,6 +145,7 @@ class RateDistortionAllocator(Allocator):
         super().__init__()
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
+        self.settings: dict[str, Any] = {"exponent": exponent}
         self.exponent: Final = exponent
         self.effort = check_effort(effort)
         self.layout = BfuLayout()

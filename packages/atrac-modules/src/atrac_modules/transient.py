@@ -146,6 +146,7 @@ class RateDistortionTransient(Transient):
         super().__init__()
         if not 0 <= exponent <= 1:
             raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
+        self.settings: dict[str, Any] = {"exponent": exponent}
         self.exponent: Final = exponent
         self.mdct = ReferenceMdct()
         self.scaler = ReferenceScaler()
