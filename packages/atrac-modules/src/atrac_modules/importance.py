@@ -9,7 +9,7 @@ learned; a small network adds what the form cannot say.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import BfuLayout, reduce_bfus
 from atrac_modules.loudness import START
-from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, TONAL, MaskingModel
-from atrac_modules.stage import any_at_all
+from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, TONAL, MaskingModel, where_short
 
 _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
@@ -99,8 +98,10 @@ class Importance(nn.Module):
         """Return the importance of each BFU."""
         dtype = idsf.dtype
         mode = self.layout.bsm_of_bfu(bsm)
-        square = self.layout.group(spectrum, bsm).square()
-        energy = reduce_bfus(square, lambda x: x.sum(-1)) * torch.exp2(-mode)
+        if "energy" in self.features or "entropy" in self.features:
+            square = self.layout.group(spectrum, bsm).square()
+        if "energy" in self.features:
+            energy = reduce_bfus(square, lambda x: x.sum(-1)) * torch.exp2(-mode)
         spread = self.spread.clamp_max(_STEEPEST).exp2().transpose(1, 2).to(dtype)
         if "spectrum" in self.features:
             power, tonality = self.ear.bands(self.ear.power(spectrum, bsm))
@@ -109,7 +110,7 @@ class Importance(nn.Module):
             masker = energy if "energy" in self.features else torch.exp2(2 * (idsf / 3 - 22) - mode) * self.sizes
             masked = (masker * (mode == 0)) @ spread[0] + (masker * (mode > 0)) @ spread[1]
         level = -self.exponent.to(dtype) * (masked + self.quiet.exp2().to(dtype)).log2()
-        importance = self._of_bfus(level, spectrum, bsm, mode)
+        importance = self._of_bfus(level, spectrum, bsm)
         if self.network is None:
             return importance
         seen = [(bsm > 0).to(dtype)]
@@ -128,16 +129,18 @@ class Importance(nn.Module):
         added = self.network(torch.cat(seen, -1).to(self.quiet.dtype)).to(dtype)
         return importance + _FURTHEST * torch.tanh(added / _FURTHEST)
 
-    def _of_bfus(self, level: Tensor, spectrum: Tensor, bsm: Tensor, mode: Tensor) -> Tensor:
+    def _of_bfus(self, level: Tensor, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return log2 of the mean over the bands in each BFU. Shape: level [*, n] -> [*, 52]."""
         highest = level.amax(-1, keepdim=True)
         weight = torch.exp2((level - highest).clamp_min(_LEAST))
-        long, short = ((weight @ share.T).log2() + highest for share in self.share.to(level.dtype))
-        if not any_at_all(bsm > 0):
-            return long
-        part = self.ear.envelope(spectrum).log2()[..., self.get_buffer("block")]
-        modulation = self.modulation.to(level.dtype)[self.layout.get_buffer("band_of_bfu")]
-        return torch.where(mode > 0, short - modulation * part, long)
+        long, short = self.share.to(level.dtype)
+
+        def of_short(rows: Any) -> Tensor:
+            part = self.ear.envelope(spectrum[rows]).log2()[..., self.get_buffer("block")]
+            modulation = self.modulation.to(level.dtype)[self.layout.get_buffer("band_of_bfu")]
+            return (weight[rows] @ short.T).log2() + highest[rows] - modulation * part
+
+        return where_short(bsm, (weight @ long.T).log2() + highest, of_short)
 
 
 def _share(grouping: Tensor) -> Tensor:

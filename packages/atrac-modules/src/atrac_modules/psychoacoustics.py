@@ -13,7 +13,8 @@ of `atrac_losses` and an outside PEAQ said of recordings of the train split.
 from __future__ import annotations
 
 import math
-from typing import Final, final
+from collections.abc import Callable
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -23,13 +24,15 @@ from atrac_bitstream.tables import (
     BAND_OF_VALUE,
     BAND_SIZES,
     BANDS,
+    BFU_BANDS,
     BSM_SHORT,
     FRAME_SAMPLES,
+    LOW,
     N_BANDS,
     SAMPLE_RATE,
     SHORT_SIZE,
 )
-from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shape, full_precision
 
 N_BLOCKS: Final = tuple(2**mode for mode in BSM_SHORT)
 """Short blocks in each band."""
@@ -62,9 +65,10 @@ _SILENCE: Final = 1e-14
 class MaskingModel(Stage):
     """How much energy in the ear's band around each coefficient stays unheard.
 
-    Power is that of the frame under a Hann window, not that of the coefficients: an MDCT with so little overlap spreads
-    a tone far, and would find maskers where there are none. In bands with short blocks, whose power is that of the
-    coefficients, a threshold follows the energy of its block; blocks after a loud one are masked by it.
+    Power in the low band is that of the frame under a Hann window, not that of the coefficients: an MDCT with so little
+    overlap spreads a tone far, and would find maskers where there are none. Further up, where the ear's bands are wide,
+    the coefficients and their neighbours will do. In bands with short blocks a threshold follows the energy of its
+    block; blocks after a loud one are masked by it.
 
     Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> threshold [*, F, 512]
     Dtype:  float32 or float64, kept
@@ -79,8 +83,7 @@ class MaskingModel(Stage):
 
     def __init__(self) -> None:
         super().__init__()
-        for band, size in enumerate(BAND_SIZES):
-            self.add_table(f"hann{band}", _hann_matrix(size, reverse=band > 0))
+        self.add_table("hann", _hann_matrix(BAND_SIZES[0]))
         grouping, near, spread, quiet = _ear()
         self.add_table("grouping", grouping)
         self.add_table("near", near)
@@ -93,22 +96,19 @@ class MaskingModel(Stage):
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
         threshold = self.threshold(self.power(spectrum, bsm))
-        is_short = bsm.detach() > 0
-        if not any_at_all(is_short):
-            return threshold
-        return torch.where(by_coefficient(is_short), self.within_frame(threshold, self.envelope(spectrum)), threshold)
+        return where_short(
+            bsm, threshold, lambda rows: self.within_frame(threshold[rows], self.envelope(spectrum[rows]))
+        )
 
     def power(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return the power in the place of each coefficient of long blocks. Shape: [*, 512], bsm [*, 3] -> [*, 512]."""
-        parts = [
-            (spectrum[..., own] @ self.get_buffer(f"hann{band}").to(spectrum.dtype)).square().unflatten(-1, (2, -1))
-            for band, own in enumerate(BANDS)
-        ]
-        power = torch.cat([part.sum(-2) for part in parts], -1)
-        is_short = bsm.detach() > 0
-        if not any_at_all(is_short):
-            return power
-        return torch.where(by_coefficient(is_short), _blurred(spectrum.square()), power)
+        hann = self.get_buffer("hann").to(spectrum.dtype)
+        low = (spectrum[..., LOW] @ hann).square().unflatten(-1, (2, -1)).sum(-2)
+        square = spectrum.square()
+        near = torch.cat([square, square[..., -1:]], -1)
+        high = (near[..., LOW.stop - 1 : -2] + 2 * near[..., LOW.stop : -1] + near[..., LOW.stop + 1 :]) / 4
+        power = torch.cat([low, high], -1)
+        return where_short(bsm, power, lambda rows: _blurred(square[rows]))
 
     def bands(self, power: Tensor) -> tuple[Tensor, Tensor]:
         """Return power in, and tonality around, each band of the ear; 0 is noise, 1 a tone.
@@ -117,9 +117,10 @@ class MaskingModel(Stage):
         """
         grouping, near = (self.get_buffer(name).to(power.dtype) for name in ("grouping", "near"))
         power = power + _SILENCE
-        flatness = 10 * math.log10(2) * (power.log2() @ near - (power @ near).log2())
+        energy, mean = (power @ torch.cat([grouping, near], 1)).chunk(2, -1)
+        flatness = 10 * math.log10(2) * (power.log2() @ near - mean.log2())
         tonality = ((flatness - _NOISE_FLATNESS) / (_TONE_FLATNESS - _NOISE_FLATNESS)).clamp(0, 1)
-        return power @ grouping, tonality
+        return energy, tonality
 
     def threshold(self, power: Tensor) -> Tensor:
         """Return what power hides. Shape: [*, 512] -> [*, 512]."""
@@ -147,6 +148,26 @@ class MaskingModel(Stage):
         Shape: threshold [*, 512] of long blocks, envelope [*, 16] -> [*, 512]
         """
         return _blurred_to_blocks(threshold) * envelope.repeat_interleave(SHORT_SIZE, -1)
+
+
+def where_short(bsm: Tensor, long: Tensor, short: Callable[[Any], Tensor]) -> Tensor:
+    """Replace values of bands with short blocks, working only on frames that have some.
+
+    Args:
+        bsm: block size modes.
+        long: what counts in bands with long blocks, by coefficient or by BFU.
+        short: returns what counts in the others, for frames that the index it gets picks out of [*].
+
+    Shape: bsm [*, 3], long [*, n] -> [*, n], n = 512 or 52
+    """
+    is_short = bsm.detach() > 0
+    band = torch.as_tensor(BAND_OF_VALUE if long.shape[-1] == FRAME_SAMPLES else BFU_BANDS, device=bsm.device)
+    if torch.compiler.is_compiling():
+        return torch.where(is_short[..., band], short(...), long)
+    rows = is_short.any(-1)
+    if not rows.any():
+        return long
+    return long.index_put((rows,), torch.where(is_short[rows][:, band], short(rows), long[rows]))
 
 
 def by_coefficient(per_band: Tensor) -> Tensor:
@@ -178,7 +199,7 @@ def _blurred_to_blocks(threshold: Tensor) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def _hann_matrix(size: int, reverse: bool) -> np.ndarray:
+def _hann_matrix(size: int) -> np.ndarray:
     """Return what takes a long block's coefficients to two quadratures of the windowed spectrum [size, 2 size].
 
     A DCT-IV gives the block's samples, folded where blocks overlap, which the window hides. White noise keeps its
@@ -189,8 +210,7 @@ def _hann_matrix(size: int, reverse: bool) -> np.ndarray:
     samples = np.sqrt(2 / size) * np.cos(phase)
     window = np.sin(np.pi * (n + 0.5) / size) ** 2
     window = window / np.sqrt(np.mean(window**2))
-    parts = [(samples * window) @ quadrature(phase) / np.sqrt(size) for quadrature in (np.cos, np.sin)]
-    return np.concatenate([part[::-1, ::-1] if reverse else part for part in parts], 1)
+    return np.concatenate([(samples * window) @ turn(phase) / np.sqrt(size) for turn in (np.cos, np.sin)], 1)
 
 
 def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -113,12 +113,14 @@ def scale(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: B
 
     Shape: spectrum [N, 512], idsf, weight [N, 52], bsm [N, 3]
     """
-    index = idsf.long()
+    index = idsf.long().T.contiguous()
     factors = torch.as_tensor(t.SCALE_FACTORS, dtype=spectrum.dtype, device=spectrum.device)[index]
-    values = (layout.group(spectrum, bsm) / factors[:, layout.get_buffer("bfu_of_value")]).T.contiguous()
+    grouped = layout.group(spectrum, bsm).T.contiguous()
+    values = torch.empty_like(grouped)
+    _by_bfu(torch.div, grouped, factors, out=values)
     # A coefficient of n short blocks stands for 1 / n of the energy that one of a long block stands for.
-    share = torch.exp2(-layout.bsm_of_bfu(bsm).to(spectrum.dtype)) * factors.square()
-    return Scaled(values, sum_bfus(values.square()), index.T.contiguous(), (weight * share).T.contiguous())
+    share = torch.exp2(-layout.bsm_of_bfu(bsm).T.to(spectrum.dtype)) * factors.square()
+    return Scaled(values, sum_bfus(values.square()), index, weight.T * share)
 
 
 def search(scaled: Scaled, reach: tuple[int, int]) -> Found:
@@ -128,7 +130,8 @@ def search(scaled: Scaled, reach: tuple[int, int]) -> Found:
         reach: how many word lengths below and above what the formula says are measured.
     """
     first = estimate(scaled)
-    return choose(measure(scaled, first.idwl, reach), first.price)
+    # With nothing but the word lengths of the formula there is little to learn about the number of BFUs.
+    return choose(measure(scaled, first.idwl, reach), first.price, None if any(reach) else first.n_bfu)
 
 
 def estimate(scaled: Scaled) -> Found:
@@ -195,11 +198,12 @@ def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
     )
 
 
-def choose(choices: Choices, price: Tensor) -> Found:
+def choose(choices: Choices, price: Tensor, n_bfu: Tensor | None = None) -> Found:
     """Choose number of BFUs and candidates.
 
     Args:
         price: where to start looking for the price of a bit [N].
+        n_bfu: number of BFUs, if it is settled [N].
     """
 
     amounts = _Amounts(choices.cost)
@@ -211,8 +215,10 @@ def choose(choices: Choices, price: Tensor) -> Found:
         return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
 
     active = choices.cost[0].sum(0) > 0
-    level = _find_level(bits_at, price.log2(), active)
-    n_bfu = amounts.best()
+    level = price.log2()
+    if n_bfu is None:
+        level = _find_level(bits_at, level, active)
+        n_bfu = amounts.best()
     level = _find_level(lambda level: bits_at(level, n_bfu), level, active)
     price = level.exp2()
     candidate = cheapest(choices, price, which=True)[2] * _carries(n_bfu)
