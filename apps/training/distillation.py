@@ -62,7 +62,7 @@ class DistillationObjective(CodecFolderObjective):
             "bands": bands,
             "bsm": bsm,
             "spectrum": spectrum,
-            "idsf": encoder.scaler(spectrum, bsm).idsf,
+            "idsf": encoder.scaler.find(spectrum, bsm),
             "loudness": loudness,
             "importance": teacher.allocator.importance(spectrum, bsm),
         }

@@ -32,9 +32,9 @@ is one step of the last bits, and scale factors that are not tried."""
 SAME_COST = 1e-9
 """Relative, in float64; costs are sums of at most 20 squares."""
 SAME_CHOICE = 0.1
+"""dB of weighted error by which equal choices may differ that another rounding of the price led to."""
 SAME_TIES = 1.0
 """dB likewise, where many BFUs are exactly alike."""
-"""dB of weighted error by which equal choices may differ that another rounding of the price led to."""
 
 
 def units(spectrum: Tensor, bsm: Tensor, exponent: float = 0.75) -> SimpleNamespace:

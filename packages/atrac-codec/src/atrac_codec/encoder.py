@@ -94,10 +94,9 @@ class NNEncoder(nn.Module):
         spectrum = self.mdct(bands, bsm)
         bands, bsm, spectrum = (x[:, :, lead_frames:] for x in (bands, bsm, spectrum))
         track = self.loudness(spectrum, bsm, loudness)
-        first = self.scaler(spectrum, bsm)
-        chosen = self.allocator(spectrum, first.idsf, bsm, track.loudness[:, None].expand(bsm.shape[:-1]))
-        moved = chosen.idsf is not first.idsf
-        scaled = self.scaler.scale(spectrum, chosen.idsf, bsm) if moved else first.scaled
+        idsf = self.scaler.find(spectrum, bsm)
+        chosen = self.allocator(spectrum, idsf, bsm, track.loudness[:, None].expand(bsm.shape[:-1]))
+        scaled = self.scaler.scale(spectrum, chosen.idsf, bsm)
         quantized = self.quantizer(scaled, chosen.idwl, bsm)
         batch = FrameBatch(bsm, chosen.n_bfu, chosen.idwl, chosen.idsf * carries(chosen.n_bfu), quantized)
-        return Encoded(bands, spectrum, first.idsf, scaled, track.loudness, track.end, batch)
+        return Encoded(bands, spectrum, idsf, scaled, track.loudness, track.end, batch)

@@ -41,9 +41,17 @@ class Scaler(Stage):
     Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
     """
 
-    @abstractmethod
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
         """Find a scale factor for each BFU and scale its coefficients by it."""
+        idsf = self.find(spectrum, bsm)
+        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
+
+    @abstractmethod
+    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Find a scale factor for each BFU.
+
+        Shape: spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52]
+        """
 
     @abstractmethod
     def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
@@ -76,15 +84,15 @@ class ReferenceScaler(Scaler):
         self.add_table("table", SCALE_FACTORS)
 
     @full_precision
-    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
-        """Find a scale factor for each BFU and scale its coefficients by it."""
+    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Find a scale factor for each BFU."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
         largest = self.layout.maximum(spectrum, bsm)
         idsf = smallest_scale_factor(largest.detach(), self.table).to(largest.dtype)
         if largest.requires_grad:
             idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(float(SCALE_FACTORS[0])).log2())
-        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
+        return idsf
 
     @full_precision
     def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
@@ -118,8 +126,8 @@ class NeuralScaler(Scaler):
         """log2 of each scale factor [64]."""
 
     @full_precision
-    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
-        """Find a scale factor for each BFU and scale its coefficients by it."""
+    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Find a scale factor for each BFU."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
         largest = self.layout.maximum(spectrum, bsm)
@@ -128,7 +136,7 @@ class NeuralScaler(Scaler):
         if largest.requires_grad:
             pace = IDSF_MAX / (self.levels.detach().max() - self.levels.detach().min()).clamp_min(1)
             idsf = hard_forward_soft_backward(idsf, pace * torch.maximum(largest, table[0]).log2())
-        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
+        return idsf
 
     @full_precision
     def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:

@@ -193,7 +193,7 @@ class RateDistortionTransient(Transient):
 
     def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Choices, Tensor]:
         weight = self.layout.sum(weight, bsm) / self.sizes.to(weight.dtype)
-        scaled = scale(spectrum, self.scaler(spectrum, bsm).idsf, bsm, weight, self.layout)
+        scaled = scale(spectrum, self.scaler.find(spectrum, bsm), bsm, weight, self.layout)
         first = estimate(scaled)
         return measure(scaled, first.idwl, _REACH), first.price
 
