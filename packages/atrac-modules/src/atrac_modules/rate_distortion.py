@@ -140,17 +140,16 @@ def estimate(scaled: Scaled) -> Found:
     sizes = _per_bfu(t.BFU_SIZES, weight)
     lost = weight * scaled.energy
 
-    amounts = _Amounts(weight)
+    amounts = _Amounts(lost)
 
     def at(price: Tensor, n_bfu: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # Where the slope of the error along the word length is the price.
         steps = (weight * (2 * math.log(2) * _ERROR) / price).sqrt()
         word = (steps + 1).log2().add_(1).round_().clamp_(2, t.WORD_LENGTHS[-1])
         bits = word * sizes
-        gain = lost - weight * sizes * _ERROR / ((word - 1).exp2_() - 1).square_() - bits * price
-        taken = gain > 0
-        n_bfu = amounts.at(gain * taken, price) if n_bfu is None else n_bfu
-        taken = taken & _carries(n_bfu)
+        cost = weight * sizes * _ERROR / ((word - 1).exp2_() - 1).square_() + bits * price
+        n_bfu = amounts.at(torch.minimum(cost, lost), price) if n_bfu is None else n_bfu
+        taken = (cost < lost) & _carries(n_bfu)
         return (word - 1).long() * taken, (bits * taken).sum(0) + _SIDE_BITS * n_bfu
 
     loud = (lost / sizes).clamp_min(2.0**-100)
@@ -206,12 +205,12 @@ def choose(choices: Choices, price: Tensor, n_bfu: Tensor | None = None) -> Foun
         n_bfu: number of BFUs, if it is settled [N].
     """
 
-    amounts = _Amounts(choices.cost)
+    amounts = _Amounts(choices.cost[0])
 
     def bits_at(level: Tensor, n_bfu: Tensor | None = None) -> Tensor:
         price = level.exp2()
         best, used, _ = cheapest(choices, price)
-        n_bfu = amounts.at(choices.cost[0] - best, price) if n_bfu is None else n_bfu
+        n_bfu = amounts.at(best, price) if n_bfu is None else n_bfu
         return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
 
     active = choices.cost[0].sum(0) > 0
@@ -228,11 +227,11 @@ def choose(choices: Choices, price: Tensor, n_bfu: Tensor | None = None) -> Foun
 
 def price_of(choices: Choices, guess: Tensor) -> Tensor:
     """Return the price of a bit at which all fits, whatever number of BFUs pays [N], from a guess on."""
-    amounts = _Amounts(choices.cost)
+    amounts = _Amounts(choices.cost[0])
 
     def bits_at(level: Tensor) -> Tensor:
         best, used, _ = cheapest(choices, level.exp2())
-        n_bfu = amounts.at(choices.cost[0] - best, level.exp2())
+        n_bfu = amounts.at(best, level.exp2())
         return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
 
     return _find_level(bits_at, guess.log2(), choices.cost[0].sum(0) > 0).exp2()
@@ -283,31 +282,33 @@ def _carries(n_bfu: Tensor) -> Tensor:
 
 
 class _Amounts:
-    """What each number of BFUs can gain at most, told from all prices that were tried.
+    """What each number of BFUs costs at least, told from all prices that were tried.
 
-    At any price, what is gained by the values of n BFUs plus the price of all bits that they may take bounds from above
-    what they gain within these bits; the number with the highest of the lowest bounds is best. At a single price the
-    highest bound will not do: one more group of BFUs often begins to pay where bits for it are lacking.
+    At any price, what n BFUs cost with their bits, and the others without any, less the price of all the bits there are,
+    is a bound: n BFUs cannot cost less within these bits. The number whose highest bound is least is best. The bounds of
+    a single price will not do: one more group of BFUs often begins to pay where bits for it are lacking.
 
     Args:
-        like: any tensor [*, N].
+        lost: what each BFU costs without bits [52, N].
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self._amounts = torch.as_tensor(t.BFU_AMOUNTS, device=like.device)
-        self._budgets = (_BUDGET - _SIDE_BITS * self._amounts).to(like.dtype)[:, None]
-        self._bounds = like.new_full((len(t.BFU_AMOUNTS), like.shape[-1]), torch.inf)
+    def __init__(self, lost: Tensor) -> None:
+        self._amounts = torch.as_tensor(t.BFU_AMOUNTS, device=lost.device)
+        self._budgets = (_BUDGET - _SIDE_BITS * self._amounts).to(lost.dtype)[:, None]
+        self._left_out = torch.stack([part.sum(0) for part in lost.split(_AMOUNT_STEPS)])
+        self._left_out = self._left_out.flip(0).cumsum(0).flip(0) - self._left_out
+        self._bounds = torch.full_like(self._left_out, -torch.inf)
 
-    def at(self, gain: Tensor, price: Tensor) -> Tensor:
-        """Return the number of BFUs that pays at a price [N], if their values gain so much [52, N]."""
-        sums = torch.stack([part.sum(0) for part in gain.split(_AMOUNT_STEPS)]).cumsum(0)
-        bounds = sums + self._budgets * price
-        self._bounds = torch.minimum(self._bounds, bounds)
-        return self._amounts[bounds.argmax(0)]
+    def at(self, cost: Tensor, price: Tensor) -> Tensor:
+        """Return the number of BFUs that costs least at a price [N], if each costs so much with its bits [52, N]."""
+        carried = torch.stack([part.sum(0) for part in cost.split(_AMOUNT_STEPS)]).cumsum(0)
+        bounds = carried + self._left_out - self._budgets * price
+        self._bounds = torch.maximum(self._bounds, bounds)
+        return self._amounts[bounds.argmin(0)]
 
     def best(self) -> Tensor:
-        """Return the number of BFUs that gains most within the bits [N]."""
-        return self._amounts[self._bounds.argmax(0)]
+        """Return the number of BFUs that costs least within the bits [N]."""
+        return self._amounts[self._bounds.argmin(0)]
 
 
 def _find_level(bits: Callable[[Tensor], Tensor], guess: Tensor, active: Tensor) -> Tensor:
