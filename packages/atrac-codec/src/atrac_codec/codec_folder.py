@@ -110,16 +110,16 @@ def _maker(said: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
     name = settings.pop("class", None) if settings else said
     if not settings and isinstance(name, str) and re.fullmatch(rf"{role}-[0-9a-f]{{8}}", name):
         return partial(load_stage, sheet.parent / f"{name}.safetensors", role)
-    found = getattr(atrac_modules, name, None) if isinstance(name, str) else None
-    if not _is_of_role(found, role):
-        raise CheckpointError(f"{sheet}: {role} is {name!r}, allowed {role}-HASH or {', '.join(_named(role))}")
+    named = _named(role)
+    if not isinstance(name, str) or name not in named:
+        raise CheckpointError(f"{sheet}: {role} is {name!r}, allowed {role}-HASH or {', '.join(named)}")
     if not settings:
-        return found  # type: ignore[return-value]
+        return named[name]
     try:
-        found(**settings)  # type: ignore[misc]
+        named[name](**settings)
     except Exception as error:  # whatever a constructor makes of arguments that it was not written for
         raise CheckpointError(f"{sheet}: {role} {name}: settings {settings!r}: {error}") from error
-    return partial(found, **settings)  # type: ignore[arg-type]
+    return partial(named[name], **settings)
 
 
 def _is_of_role(found: Any, role: str) -> bool:

@@ -418,8 +418,8 @@ def _search(
     Shape: spectrum [*, 512], idsf, importance [*, 52], bsm [*, 3] -> n_bfu [*], idwl, offset of idsf [*, 52]
     """
     weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
-    rows = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
-    found = search(scale(*rows, BfuLayout().to(spectrum.device)), EFFORTS[effort])
+    spectrum, index, bsm, weight = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
+    found = search(scale(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
     idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
     return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
 

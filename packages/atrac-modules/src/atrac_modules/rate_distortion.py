@@ -284,9 +284,9 @@ def _carries(n_bfu: Tensor) -> Tensor:
 class _Amounts:
     """What each number of BFUs costs at least, told from all prices that were tried.
 
-    At any price, what n BFUs cost with their bits, and the others without any, less the price of all the bits there are,
-    is a bound: n BFUs cannot cost less within these bits. The number whose highest bound is least is best. The bounds of
-    a single price will not do: one more group of BFUs often begins to pay where bits for it are lacking.
+    At any price, what n BFUs cost with their bits, and the others without any, less the price of all the bits there
+    are, is a bound: n BFUs cannot cost less within these bits. The number whose highest bound is least is best. The
+    bounds of a single price will not do: one more group of BFUs often begins to pay where bits for it are lacking.
 
     Args:
         lost: what each BFU costs without bits [52, N].

@@ -141,6 +141,7 @@ class RateDistortionTransient(Transient):
     """
 
     modes: Tensor
+    sizes: Tensor
 
     def __init__(self, exponent: float = EXPONENT) -> None:
         super().__init__()
@@ -311,7 +312,7 @@ class NeuralEntropyTransient(Transient):
             return self._weigh(bands, before, blocks), unsteady
         excess = bands.new_zeros(*unsteady.shape, N_BANDS)
         if unsteady.any():
-            looked = self._weigh(*(x[unsteady] for x in (bands, before)), [x[unsteady] for x in blocks])
+            looked = self._weigh(bands[unsteady], before[unsteady], [x[unsteady] for x in blocks])
             excess = excess.masked_scatter(unsteady[..., None], looked)
         return excess, unsteady
 
@@ -329,7 +330,7 @@ class NeuralEntropyTransient(Transient):
                 for kind, share in zip(kinds, (1, n_blocks), strict=True)
             )
             seen += [short - long, long / 8 + 2, energy - energy.mean(-1, keepdim=True)]
-        said: Tensor = self.network(torch.cat(seen, -1).to(self.network[0].weight.dtype))
+        said: Tensor = self.network(torch.cat(seen, -1).to(next(self.network.parameters()).dtype))
         return said.to(bands.dtype)
 
 
