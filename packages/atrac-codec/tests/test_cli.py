@@ -172,3 +172,14 @@ def test_stopping_leaves_nothing_behind(wav, tmp_path, monkeypatch, capsys):
 def test_missing_input_is_named(tmp_path: Path, capsys):
     assert main(["encode", str(tmp_path / "missing.wav")]) == 1
     assert "missing.wav" in capsys.readouterr().err
+
+
+def test_effort_changes_the_file_and_needs_a_preset_that_searches(wav, tmp_path, capsys):
+    source = str(wav(20_000))
+    for effort in ("fast", "best"):
+        assert (
+            main(["encode", source, "--preset", "rd", "--effort", effort, "-o", str(tmp_path / f"{effort}.aea")]) == 0
+        )
+    assert (tmp_path / "fast.aea").read_bytes() != (tmp_path / "best.aea").read_bytes()
+    assert main(["encode", source, "--preset", "reference", "--effort", "best"]) == 2
+    assert "preset reference searches for nothing" in capsys.readouterr().err

@@ -168,3 +168,30 @@ def test_every_untrained_stage_can_be_named(tmp_path: Path):
     assert {"ReferenceLoudness", "BitExactLoudness"} <= set(atrac_modules.__all__)
     NNFullCodec.from_pretrained("bitexact", "bitexact").save_pretrained(tmp_path)
     assert {type(s()).__name__ for s in read_row(tmp_path, "encoder").values()} >= {"BitExactQmf", "BitExactLoudness"}
+
+
+def test_a_class_keeps_its_settings(wave, tmp_path: Path):
+    codec = NNFullCodec.from_pretrained("rd-snr")
+    codec.save_pretrained(tmp_path / "snr")
+    sheet = json.loads((tmp_path / "snr" / SHEET).read_text())
+    assert sheet["encoder"]["allocator"] == {"class": "RateDistortionAllocator", "exponent": 0.0}
+    back = NNFullCodec.from_pretrained(tmp_path / "snr")
+    assert (back.encoder.allocator.exponent, back.encoder.transient.exponent) == (0, 0)
+    assert all(torch.equal(*pair) for pair in zip(codec.encode(wave), back.encode(wave), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"class": "RateDistortionAllocator", "exponent": 2}, "exponent = 2, allowed 0 to 1"),
+        ({"class": "RateDistortionAllocator", "loudness": 1}, "unexpected keyword argument 'loudness'"),
+        ({"class": "os.system", "command": "true"}, "allocator is 'os.system', allowed"),
+        ({"exponent": 0}, "allocator is None, allowed"),
+        ({}, "allocator is {}, allowed"),
+    ],
+)
+def test_settings_that_are_none_are_refused(folder: Path, said: dict[str, Any], why: str):
+    sheet = json.loads((folder / SHEET).read_text())
+    change(folder, encoder={**sheet["encoder"], "allocator": said})
+    with pytest.raises(CheckpointError, match=why):
+        read_row(folder, "encoder")

@@ -151,3 +151,19 @@ def test_damaged_weights_are_an_error_in_words(trained: Trained, aea, tmp_path, 
     assert main(["encode", str(tmp_path / "x.aea"), "--preset", "gone"]) == 1
     assert "No such file" in capsys.readouterr().err
     assert not (tmp_path / "x.wav").exists()
+
+
+def test_effort_says_how_long_to_search():
+    fast, usual, best = (build_encoder("rd", effort) for effort in ("fast", "default", "best"))
+    assert [e.allocator.effort for e in (fast, usual, best)] == ["fast", "default", "best"]
+    assert [type(e.transient).__name__ for e in (fast, usual, best)] == [
+        "ReferenceTransient", "RateDistortionTransient", "RateDistortionTransient",
+    ]  # fmt: skip
+
+
+def test_effort_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"^effort 'most', allowed fast, default, best$"):
+        build_encoder("rd", "most")
+    with pytest.raises(ValueError, match=r"^effort 'fast', allowed default: preset reference searches for nothing$"):
+        build_encoder("reference", "fast")
+    assert build_encoder("reference", "default")

@@ -19,7 +19,7 @@ from atrac_modules import (
     value_bits,
 )
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.rate_distortion import Scaled, cheapest, choose, estimate, measure, scale, search
+from atrac_modules.rate_distortion import EFFORTS, Scaled, cheapest, choose, estimate, measure, scale, search
 from atrac_modules.water_filling import carries
 
 MOVES = range(-3, 4)
@@ -307,3 +307,13 @@ def test_units_are_searched_alike_alone_and_in_any_order_of_dimensions(generator
             for k in range(5):
                 alone = stage(*(x[i, k : k + 1] for x in (spectrum, idsf, bsm)))
                 assert torch.equal(getattr(alone, part)[0], whole[i, k])
+
+
+def test_more_effort_leaves_less_error(sloping):
+    scaled = ready(sloping)
+    error = {}
+    for effort, reach in EFFORTS.items():
+        found = search(scaled, reach)
+        error[effort] = costs(sloping, found.idwl.T.float(), found.offset.T.float()).sum(-1).log().mean()
+    assert error["fast"] > error["default"] + 0.05
+    assert error["default"] > error["best"] - 1e-4
