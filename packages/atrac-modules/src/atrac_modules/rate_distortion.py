@@ -35,7 +35,6 @@ EFFORTS: Final = {"fast": (0, 0), "default": (1, 2), "best": (2, 3)}
 than 0.01 dB above the least (measured)."""
 _BUDGET: Final = t.value_bits(0)
 _SIDE_BITS: Final = t.IDWL_BITS + t.IDSF_BITS
-_AMOUNT_STEPS: Final = np.diff((0, *t.BFU_AMOUNTS)).tolist()
 _LEVELS: Final = np.where(t.WORD_LENGTHS > 0, t.LEVELS, 0).astype(np.float64)
 _ROUNDS: Final = 4
 """Times that a price is looked for between two others. The last bits are given away one by one anyway."""
@@ -295,14 +294,13 @@ class _Amounts:
     def __init__(self, lost: Tensor) -> None:
         self._amounts = torch.as_tensor(t.BFU_AMOUNTS, device=lost.device)
         self._budgets = (_BUDGET - _SIDE_BITS * self._amounts).to(lost.dtype)[:, None]
-        self._left_out = torch.stack([part.sum(0) for part in lost.split(_AMOUNT_STEPS)])
-        self._left_out = self._left_out.flip(0).cumsum(0).flip(0) - self._left_out
+        self._carried = _carries(self._amounts).T.to(lost.dtype)
+        self._left_out = (1 - self._carried) @ lost
         self._bounds = torch.full_like(self._left_out, -torch.inf)
 
     def at(self, cost: Tensor, price: Tensor) -> Tensor:
         """Return the number of BFUs that costs least at a price [N], if each costs so much with its bits [52, N]."""
-        carried = torch.stack([part.sum(0) for part in cost.split(_AMOUNT_STEPS)]).cumsum(0)
-        bounds = carried + self._left_out - self._budgets * price
+        bounds = self._carried @ cost + self._left_out - self._budgets * price
         self._bounds = torch.maximum(self._bounds, bounds)
         return self._amounts[bounds.argmin(0)]
 
