@@ -92,7 +92,7 @@ def test_both_noise_to_mask_ratios_are_there():
     noisy = sound + 1e-3 * np.random.default_rng(0).standard_normal(sound.shape).astype(np.float32)
     found, tensors = scores.score(sound, noisy), [torch.from_numpy(x) for x in (noisy, sound)]
     assert found["NMR (dB)"] == pytest.approx(nmr(*tensors).item(), abs=1e-4)
-    trained = nmr(*tensors, ear=EarModel(n_fft=1024, bands_per_bark=2)).item()
+    trained = nmr(*tensors, ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")).item()
     assert found["NMR as trained (dB)"] == pytest.approx(trained, abs=1e-4)
     assert abs(found["NMR (dB)"] - trained) > 0.1
 

@@ -19,21 +19,22 @@ Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named 
 they came from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and runs
 no stored code. Presets name them (`presets.py`) and share them: encoder and decoder `neural-stages` are the nine stages
 that imitate the reference codec; encoder `neural-finetuned` has them with another allocator, which was trained end to
-end; decoder `neural` has another dequantizer, which looks for what was there before quantization. The files of one
-preset take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
+end; encoder `neural` has filter banks of `neural-stages`, a learned choice of blocks and learned importances for a search;
+decoder `neural` has another dequantizer, which looks for what was there before quantization. The files of one preset
+take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
 
 This card is written by `tools/model_card.py`.
 
 ## What they are for
 
-Encoding and decoding ATRAC1, and as a start for training. Files of both encoders play everywhere; decoder `neural` is
-this project's alone. `neural-stages` imitates an encoder and does not improve on it; `neural-finetuned` does, by the
-measures in docs/results.md. Not for anything else.
+Encoding and decoding ATRAC1, and as a start for training. Files of all encoders play everywhere; decoder `neural` is
+this project's alone. `neural-stages` imitates an encoder and does not improve on it; `neural-finetuned` and, further,
+`neural` do, by the measures in docs/results.md. Not for anything else.
 
 ## How they were trained
 
-Each stage from random weights by one command (the allocator of `neural-finetuned` from those of an ear model), on one
-of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those of
+Each stage from random weights by one command (the allocators of `neural-finetuned` and `neural` from those of an ear
+model), on one of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those of
 `apps/extract.py FOLDER -o recordings` (to measure) and the same with `--variants 3 --gain -40 0 --offset` (to train:
 `recordings-train`) or with `--variants 3 --gain -15 0 --offset --fields pcm` (end to end: `recordings-pcm`). No other
 recordings than those below were trained on; where the data is the built-in corpus, none were. The recordings measured
@@ -80,6 +81,8 @@ def command(sheet: dict[str, Any]) -> str:
     folders = "".join(f" data.{key}={data[key]}" for key in ("shards", "evaluation") if data[key])
     if sheet["training settings"]["stage"] == "codec":
         return f"python apps/finetune_e2e.py{folders}"
+    if sheet["training settings"]["stage"] in ("distil", "perceptual"):
+        return f"python apps/train_allocator.py{folders}"
     return f"python apps/train_stage.py stage={sheet['role']}{config}{folders}"
 
 

@@ -28,8 +28,9 @@ SCORES: Final = {
     "segmental SNR (dB)": 1,
     "pre-echo (dB)": -1,
 }
-"""Name to sign: 1 where more is better, -1 where less is. The noise-to-mask ratio that codecs are trained on has wider
-bands and shorter frames; it stands beside the one that counts, so that one sees who has learned it by heart."""
+"""Name to sign: 1 where more is better, -1 where less is. The noise-to-mask ratio that preset `neural` is trained on
+has wider bands, spreads alike at any level and looks half as often; it stands beside the one that counts, so that one
+sees who has learned it by heart."""
 SPEECH_SCORES: Final = {"STOI": 1, "PESQ": 1}
 """Those for speech alone; PESQ is the wide band one, of sound resampled to 16 kHz."""
 _PACKAGES: Final = {"STOI": "pystoi", "PESQ": "pesq"}
@@ -46,7 +47,7 @@ def score(original: NDArray[np.float32], decoded: NDArray[np.float32]) -> dict[s
     ear = noise_to_mask(a, b)
     return {
         "NMR (dB)": ear.ratio.mean().item(),
-        "NMR as trained (dB)": LOSSES["nmr"]()(a, b).item(),
+        "NMR as trained (dB)": LOSSES["nmr-fine"]()(a, b).item(),
         "disturbed (%)": 100 * ear.disturbed.mean().item(),
         "LSD (dB)": log_spectral_distance(a, b).item(),
         "LSD to 16 kHz (dB)": log_spectral_distance(a, b, f_max=16000).item(),
