@@ -19,7 +19,7 @@ Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named 
 they came from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and runs
 no stored code. Presets name them (`presets.py`) and share them: encoder and decoder `neural-stages` are the nine stages
 that imitate the reference codec; encoder `neural-finetuned` has them with another allocator, which was trained end to
-end; encoder `neural` has filter banks of `neural-stages`, a learned choice of blocks and learned importances for a search;
+end; encoder `neural` has their filter banks, a learned choice of blocks, and learned importances that a search goes by;
 decoder `neural` has another dequantizer, which looks for what was there before quantization. The files of one preset
 take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
 
@@ -34,8 +34,8 @@ this project's alone. `neural-stages` imitates an encoder and does not improve o
 ## How they were trained
 
 Each stage from random weights by one command (the allocators of `neural-finetuned` and `neural` from those of an ear
-model), on one of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those of
-`apps/extract.py FOLDER -o recordings` (to measure) and the same with `--variants 3 --gain -40 0 --offset` (to train:
+model), on one of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those
+of `apps/extract.py FOLDER -o recordings` (to measure) and the same with `--variants 3 --gain -40 0 --offset` (to train:
 `recordings-train`) or with `--variants 3 --gain -15 0 --offset --fields pcm` (end to end: `recordings-pcm`). No other
 recordings than those below were trained on; where the data is the built-in corpus, none were. The recordings measured
 on are in neither: their split is by recording.

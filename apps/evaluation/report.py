@@ -30,8 +30,8 @@ _PAGE: Final = Path(__file__).with_name("report.html")
 _NOTE: Final = (
     "Means over recordings with 95 % intervals, bootstrapped by recording; below, the difference to the first column, "
     "likewise, and in how many recordings it is better. Only recordings count that all columns have the score for. "
-    "NMR is what counts; <em>as trained</em> is what preset neural is trained on: wider bands, spread alike at any level. "
-    "The best is bold."
+    "NMR is what counts; <em>as trained</em> is what preset neural is trained on: wider bands, spread alike at any "
+    "level. The best is bold."
 )
 
 
