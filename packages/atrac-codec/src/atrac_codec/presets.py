@@ -107,6 +107,15 @@ ENCODERS: Final[dict[str, Row]] = {
         "quantizer": Trained("quantizer-18bdb9da"),
         "loudness": m.ReferenceLoudness,
     },
+    "neural": {
+        "qmf": Trained("qmf-a64bc2db"),
+        "transient": Trained("transient-07516311"),
+        "mdct": Trained("mdct-6d951916"),
+        "scaler": m.ReferenceScaler,
+        "allocator": Trained("allocator-b9e69b9f"),
+        "quantizer": m.ReferenceQuantizer,
+        "loudness": m.ReferenceLoudness,
+    },
 }
 DECODERS: Final[dict[str, Row]] = {
     "standard": {
@@ -130,7 +139,7 @@ DECODERS: Final[dict[str, Row]] = {
         "iqmf": m.ReferenceIqmf,
     },
 }
-DEFAULT: Final = "reference"
+DEFAULT: Final = "neural"
 """The best encoder there is."""
 _TRANSIENT_OF_EFFORT: Final = {
     "fast": ((m.RateDistortionTransient, m.NeuralEntropyTransient), m.ReferenceTransient),
