@@ -176,7 +176,7 @@ def test_measured_costs_are_those_of_the_reference_stages(in_float64, sloping):
     scaled = ready(case)
     for around in (2, 7, 14):
         choices = measure(scaled, torch.full((52, 36), around), (1, 1))
-        for cost, idwl, offset in zip(choices.cost, choices.idwl, choices.offset, strict=True):
+        for cost, idwl, offset in zip(choices.cost[:-1], choices.idwl, choices.offset):  # the last one is not measured
             impossible = cost.T.isinf()  # no lower scale factor to clip with
             assert (case.idsf[impossible] == 0).all()
             assert (idwl.T[impossible] == 1).all()
@@ -185,7 +185,8 @@ def test_measured_costs_are_those_of_the_reference_stages(in_float64, sloping):
             moved = case.idsf + offset.T
             assert torch.equal(moved.clamp(0, t.IDSF_MAX), moved)
         assert choices.idwl.amax((1, 2)).tolist() == choices.idwl.amin((1, 2)).tolist()
-        assert choices.idwl[:, 0, 0].tolist() == ([0, 1, 2, 3] if around == 2 else [0, *range(around - 1, around + 2)])
+        first = min(around - 1, t.IDWL_MAX - 3)
+        assert choices.idwl[:, 0, 0].tolist() == [0, *range(first, first + 4)]
 
 
 def test_measured_scale_factors_beat_the_smallest_that_covers(in_float64, sloping):

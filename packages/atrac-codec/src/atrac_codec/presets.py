@@ -142,7 +142,7 @@ DECODERS: Final[dict[str, Row]] = {
 DEFAULT: Final = "neural"
 """The best encoder there is."""
 _TRANSIENT_OF_EFFORT: Final = {
-    "fast": ((m.RateDistortionTransient, m.NeuralEntropyTransient), m.ReferenceTransient),
+    "fast": (m.RateDistortionTransient, m.ReferenceTransient),
     "best": (m.NeuralEntropyTransient, m.RateDistortionTransient),
 }
 """What decides on blocks, and what does instead."""
@@ -154,8 +154,8 @@ def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEn
     Args:
         preset: name in `ENCODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
         effort: how long to search, where it searches for anything: `fast`, `default` or `best`. `best` also tries both
-            kinds of blocks instead of asking a network, `fast` does neither and detects attacks as the reference codec
-            does.
+            kinds of blocks instead of asking a network, and `fast` detects attacks as the reference codec does instead
+            of trying them.
 
     Raises:
         ValueError: no preset has that name, and it is no such folder; the effort is another, or this preset searches

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
@@ -83,6 +84,18 @@ class ReferenceMdct(Mdct):
         check_shape("bsm", bsm, -1, N_BANDS)
         return _transform(bands, bsm, self.get_buffer)
 
+    def both(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform frames, given the one before each, by long blocks and by short ones.
+
+        Shape: bands, before [*, 512] -> [*, 512], [*, 512]
+        """
+        kinds: tuple[list[Tensor], list[Tensor]] = [], []
+        for index, own in enumerate(BANDS):
+            samples = torch.cat([before[..., own][..., -OVERLAP:], bands[..., own]], -1)
+            kinds[0].append(samples @ self.get_buffer(f"long{index}").to(bands.dtype))
+            kinds[1].append(_transform_short(samples, self.get_buffer(f"short{index}").to(bands.dtype)))
+        return torch.cat(kinds[0], -1), torch.cat(kinds[1], -1)
+
 
 @final
 class NeuralMdct(Mdct):
@@ -121,13 +134,16 @@ def _transform(bands: Tensor, bsm: Tensor, matrix: Callable[[str], Tensor]) -> T
         samples = torch.cat([tail, band], -1)
         long, short = (matrix(f"{name}{index}").to(band.dtype) for name in ("long", "short"))
 
-        def transform_short(x: Tensor, short: Tensor = short) -> Tensor:
-            windows = x.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE)
-            # As one product: windows that overlap would be multiplied frame by frame.
-            return (windows.reshape(-1, 2 * SHORT_SIZE) @ short).view(*windows.shape[:-2], -1)
-
-        spectrum.append(choose_block(samples @ long, bsm[..., index] / BSM_SHORT[index], samples, transform_short))
+        share = bsm[..., index] / BSM_SHORT[index]
+        spectrum.append(choose_block(samples @ long, share, samples, partial(_transform_short, matrix=short)))
     return torch.cat(spectrum, -1)
+
+
+def _transform_short(samples: Tensor, matrix: Tensor) -> Tensor:
+    """Transform a band, with the overlap before it, by short blocks. Shape: [*, 32 + n], [64, 32] -> [*, n]."""
+    windows = samples.unfold(-1, 2 * SHORT_SIZE, SHORT_SIZE)
+    # As one product: windows that overlap would be multiplied frame by frame.
+    return (windows.reshape(-1, 2 * SHORT_SIZE) @ matrix).view(*windows.shape[:-2], -1)
 
 
 @final

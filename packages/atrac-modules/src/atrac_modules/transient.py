@@ -318,11 +318,7 @@ class NeuralEntropyTransient(Transient):
 
     def _weigh(self, bands: Tensor, before: Tensor, blocks: list[Tensor]) -> Tensor:
         """Ask the network. Shape: [*, 512], [*, 512], [*, n] for each band -> [*, 3]."""
-        frames = torch.stack([before, bands], -2).reshape(-1, FRAME_SAMPLES)
-        all_short = self.modes.to(bands.dtype).expand(len(frames), N_BANDS)
-        kinds = [
-            self.mdct(frames, bsm)[1::2].view(bands.shape).square() for bsm in (torch.zeros_like(all_short), all_short)
-        ]
+        kinds = [spectrum.square() for spectrum in self.mdct.both(bands, before)]
         seen = []
         for own, n_blocks, energy in zip(BANDS, N_BLOCKS, blocks, strict=True):
             long, short = (
