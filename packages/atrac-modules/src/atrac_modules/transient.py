@@ -266,7 +266,8 @@ class NeuralEntropyTransient(Transient):
     before on. What 16 bits round off counts as silence. Both transforms are fixed, and frames whose energy is steady in
     all bands stay long unseen.
 
-    Backward, the step from long to short is the logistic function of what the network says.
+    Backward, the step from long to short is the logistic function of what the network says, for its weights alone: along
+    the sound, the slopes of logarithms of quiet blocks would drown all others.
 
     Args:
         hidden: width of the network's two layers.
@@ -291,7 +292,7 @@ class NeuralEntropyTransient(Transient):
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Decide the block size modes of `bands`."""
-        excess, unsteady = self.excess(bands)
+        excess, unsteady = self.excess(bands.detach())
         hard = ((excess > 0) & unsteady[..., None]).to(excess.dtype)
         soft = excess.sigmoid() * unsteady[..., None]
         return hard_forward_soft_backward(hard, soft) * self.modes.to(excess.dtype)
