@@ -266,8 +266,8 @@ class NeuralEntropyTransient(Transient):
     before on. What 16 bits round off counts as silence. Both transforms are fixed, and frames whose energy is steady in
     all bands stay long unseen.
 
-    Backward, the step from long to short is the logistic function of what the network says, for its weights alone: along
-    the sound, the slopes of logarithms of quiet blocks would drown all others.
+    Backward, the step from long to short is the logistic function of what the network says, for its weights alone:
+    along the sound, the slopes of logarithms of quiet blocks would drown all others.
 
     Args:
         hidden: width of the network's two layers.
