@@ -11,7 +11,7 @@ from torch import Tensor
 from atrac_codec import NNFullCodec
 from atrac_data import render
 
-PAIRS = [("reference", "standard"), ("neural-finetuned", "neural")]
+PAIRS = [("reference", "standard"), ("neural-finetuned", "neural"), ("neural", "neural")]
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +51,10 @@ def test_the_layer_is_one_graph_forward_and_backward(preset: str, decoder: str, 
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("preset", ["reference", "neural"])
 @torch.no_grad()
-def test_the_layer_can_be_exported(wave: Tensor):
-    codec = NNFullCodec.from_pretrained("reference")
+def test_the_layer_can_be_exported(preset: str, wave: Tensor):
+    codec = NNFullCodec.from_pretrained(preset)
     exported = torch.export.export(codec, (wave,))
     other = 0.5 * wave.flip(0)
     torch.testing.assert_close(exported.module()(other), codec(other), rtol=0, atol=1e-6)

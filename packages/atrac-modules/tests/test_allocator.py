@@ -413,3 +413,176 @@ def test_the_search_leaves_the_scale_factors_their_slope(frames):
     (slope,) = torch.autograd.grad((2 * result.idsf).sum(), idsf)
     assert torch.equal(slope, torch.full_like(idsf, 2))
     assert not result.idwl.requires_grad
+
+
+def not_a_number(reason: str) -> pytest.MarkDecorator:
+    """Mark weights, from near to absurd, whose word lengths are not a number, which an allocator promises they are."""
+    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("scale", "hidden"),
+    [
+        (0.1, 8),
+        (1.0, 0),
+        (1.0, 8),
+        (25.0, 0),
+        pytest.param(5.0, 8, marks=not_a_number("exp2 of the feature entropy overflows beside a silent coefficient")),
+        pytest.param(125.0, 0, marks=not_a_number("exp2 of the threshold in quiet is not kept in float32")),
+    ],
+)
+def test_whatever_the_weights_learned_importances_are_searched_legally(scale: float, hidden: int, build, frames):
+    spectrum, _, bsm = frames
+    stage = build(NeuralRateDistortionAllocator, hidden=hidden)
+    with torch.no_grad():
+        for weight in stage.parameters():
+            weight += scale * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    for level in (1e-30, 1e-4, 1.0, 4.0):
+        own = (level * spectrum).clamp(-2, 2)
+        idsf = ReferenceScaler().find(own, bsm)
+        for loudness in LOUDNESSES:
+            result = stage(own, idsf, bsm, loudness)
+            assert result.idwl.requires_grad
+            check_legal(result, idsf, moves=True)
+
+
+@pytest.mark.parametrize("effort", ["fast", "default", "best"])
+def test_every_effort_is_legal_and_none_is_a_setting(effort: str, build, frames):
+    stage = build(NeuralRateDistortionAllocator, hidden=8, effort=effort)
+    assert stage.effort == effort
+    assert set(stage.settings) == {"hidden", "features"}
+    assert not any("effort" in name for name in stage.state_dict())
+    check_legal(stage(*frames), frames[1], moves=True)
+    again = NeuralRateDistortionAllocator(**stage.settings)
+    again.load_state_dict(stage.state_dict())
+    assert again.effort == "default"
+    assert torch.equal(again(*frames).idwl, stage(*frames).idwl) == (effort == "default")
+
+
+@pytest.mark.parametrize("stage", SEARCHES)
+def test_an_unknown_effort_is_refused(stage: type[Allocator]):
+    with pytest.raises(ValueError, match=r"effort 'good', allowed fast, default, best$"):
+        stage(effort="good")
+
+
+def test_more_effort_leaves_less_of_the_error_that_importances_weigh(build, frames):
+    spectrum, idsf, bsm = frames
+    left = []
+    for effort in ("fast", "default", "best"):
+        stage = build(NeuralRateDistortionAllocator, effort=effort)
+        with torch.no_grad():
+            result, importance = stage(spectrum, idsf, bsm), stage.importance(spectrum, idsf, bsm)
+        error = stage.importance.layout.sum(errors(result, spectrum, bsm), bsm)
+        left.append(10 * (importance.exp2() * error).sum(-1)[1:].log10().flatten()[1:].mean().item())
+    assert left[0] > left[1] + 0.2, "dB"
+    assert left[2] < left[1] + 0.01, "next to nothing is left to find"
+
+
+@pytest.mark.parametrize("effort", ["fast", "default", "best"])
+def test_with_the_ear_models_importances_the_search_decides_as_that_of_the_ear_model(
+    effort: str, build, frames, monkeypatch
+):
+    model, stage = RateDistortionAllocator(effort=effort), build(NeuralRateDistortionAllocator, effort=effort)
+    other = stage(*frames)
+    seen = []
+
+    def forward(spectrum, idsf, bsm, loudness=None):
+        seen.append(loudness)
+        return model.importance(spectrum, bsm)
+
+    monkeypatch.setattr(stage.importance, "forward", forward)
+    got, want = stage(*frames, LOUDNESSES[1]), model(*frames)
+    assert seen == [LOUDNESSES[1]]
+    for name in ("n_bfu", "idwl", "idsf"):
+        assert torch.equal(getattr(got, name), getattr(want, name)), name
+    assert not torch.equal(other.idwl, want.idwl)
+
+
+EAR_MODEL_ALIKE = 0.9
+"""Share of word lengths that the form of importances leaves where the ear model has them; measured 0.98."""
+
+
+@torch.no_grad()
+def test_untrained_importances_decide_mostly_as_the_ear_model(build, frames):
+    stage = build(NeuralRateDistortionAllocator, hidden=0, features=["spectrum"])
+    got, want = stage(*frames), RateDistortionAllocator()(*frames)
+    assert (got.idwl == want.idwl).float().mean() > EAR_MODEL_ALIKE
+    assert (got.n_bfu == want.n_bfu).float().mean() > EAR_MODEL_ALIKE
+    assert (got.idwl - want.idwl).abs().max() <= 2
+
+
+def test_slope_of_searched_word_lengths_is_that_of_half_the_importance_less_its_mean(
+    in_float64, build, frames, generator, monkeypatch
+):
+    spectrum, idsf, bsm = (x.double() for x in frames)
+    stage = build(NeuralRateDistortionAllocator)
+    importance = stage.importance(spectrum, idsf, bsm).detach().requires_grad_()
+    monkeypatch.setattr(stage.importance, "forward", lambda *known: importance)
+    result = stage(spectrum, idsf, bsm)
+    carried = carries(result.n_bfu)
+    assert not carried.all()
+    weight = torch.randn(3, 30, 52, generator=generator, dtype=torch.float64)
+    (slope,) = torch.autograd.grad((weight * result.idwl).sum(), importance)
+    for channel, frame in ((0, 0), (1, 7), (2, 29), (0, 13)):
+        n = int(result.n_bfu[channel, frame])
+        sizes, own = torch.from_numpy(BFU_SIZES)[:n].double(), weight[channel, frame, :n]
+        expected = torch.zeros(52)
+        expected[:n] = 0.5 * (own - own.sum() * sizes / sizes.sum())
+        torch.testing.assert_close(slope[channel, frame], expected, rtol=0, atol=1e-12)
+    assert torch.equal(slope != 0, carried)
+    # What all BFUs have in common does not move them.
+    torch.testing.assert_close(slope.sum(-1), torch.zeros(3, 30), rtol=0, atol=1e-12)
+
+
+def test_every_number_of_learned_importances_gets_the_slope_of_the_word_lengths(
+    in_float64, build, frames, gets_slopes, slopes_are_differences, generator
+):
+    spectrum, idsf, bsm = (x.double() for x in frames)
+    stage = build(NeuralRateDistortionAllocator, hidden=8)
+    with torch.no_grad():  # so that the network says something
+        stage.importance.network[-1].weight *= 100
+    result = stage(spectrum, idsf, bsm)
+    gets_slopes(stage, result.idwl)
+    assert stage.importance.spread.grad.count_nonzero() > 0.9 * stage.importance.spread.numel()
+    sizes = torch.from_numpy(BFU_SIZES) * carries(result.n_bfu)
+    weight = torch.randn(3, 30, 52, generator=generator, dtype=torch.float64)
+
+    def soft() -> torch.Tensor:
+        half = stage.importance(spectrum, idsf, bsm) / 2
+        mean = (half * sizes).sum(-1, keepdim=True) / sizes.sum(-1, keepdim=True)
+        return (weight * torch.where(sizes > 0, half - mean, 0.0)).sum()
+
+    weights = list(stage.parameters())
+    hard = torch.autograd.grad((weight * stage(spectrum, idsf, bsm).idwl).sum(), weights)
+    for got, want in zip(hard, torch.autograd.grad(soft(), weights), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    slopes_are_differences(weights, soft)
+
+
+def test_learned_importances_leave_the_scale_factors_their_slope_and_give_them_none(build, frames):
+    spectrum, idsf, bsm = frames
+    spectrum, idsf = spectrum.clone().requires_grad_(), idsf.clone().requires_grad_()
+    result = build(NeuralRateDistortionAllocator)(spectrum, idsf, bsm)
+    (slope,) = torch.autograd.grad((2 * result.idsf).sum(), idsf)
+    assert torch.equal(slope, torch.full_like(idsf, 2))
+    assert result.idwl.requires_grad
+    assert torch.autograd.grad(result.idwl.sum(), (spectrum, idsf), allow_unused=True) == (None, None)
+
+
+@torch.no_grad()
+def test_what_is_more_important_gets_more_bits(build, frames):
+    stage = build(NeuralRateDistortionAllocator, hidden=8)
+    before = stage(*frames).idwl
+    stage.importance.network[-1].weight.zero_()
+    stage.importance.network[-1].bias[10:20] = 3.0
+    after = stage(*frames).idwl
+    more = (after - before)[:, :, 10:20].mean(), (after - before)[:, :, :10].mean()
+    assert more[0] > 0.5
+    assert more[1] < 0
+
+
+def test_silence_is_searched_to_no_bits_whatever_is_important(build, frames):
+    silence = torch.zeros(1, 512)
+    result = build(NeuralRateDistortionAllocator)(silence, torch.zeros(1, 52), torch.zeros(1, 3))
+    assert not result.idwl.any()
+    assert result.n_bfu == 20

@@ -11,6 +11,7 @@ from atrac_modules import (
     NeuralEntropyTransient,
     NeuralTransient,
     RateDistortionTransient,
+    ReferenceMdct,
     ReferenceQmf,
     ReferenceTransient,
     Transient,
@@ -262,3 +263,204 @@ def test_the_search_decides_legally_whatever_the_level(level: float, bands):
     assert torch.isin(bsm[..., :2], torch.tensor([0.0, 2.0])).all()
     assert torch.isin(bsm[..., 2], torch.tensor([0.0, 3.0])).all()
     assert level > 1e-20 or not bsm.any(), "silence is steady"
+
+
+BATCHED = 1e-5
+"""Of float32 sums over what the network sees, which other numbers of rows add up in another order; measured 4e-7."""
+
+
+def leaning(stage: NeuralEntropyTransient, said: float) -> NeuralEntropyTransient:
+    """Return the stage with a network that says the same of every frame and band."""
+    with torch.no_grad():
+        stage.network[-1].weight.zero_()
+        stage.network[-1].bias.fill_(said)
+    return stage
+
+
+def asked(stage: NeuralEntropyTransient) -> list[torch.Tensor]:
+    """Return the list that what the network sees will be added to."""
+    seen: list[torch.Tensor] = []
+    stage.network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    return seen
+
+
+def blocks(*levels: float) -> torch.Tensor:
+    """Return a frame whose 32 samples long blocks have these root mean squares in all bands, four after four [512]."""
+    turns = torch.tensor([1.0, -1.0]).repeat(16)
+    band = torch.cat([level * turns for level in levels])
+    return torch.cat([band, band, band, band])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_weights_steady_frames_stay_long(seed: int, build, bands):
+    stage = build(NeuralEntropyTransient, seed)
+    with torch.no_grad():
+        for weight in stage.parameters():
+            weight += 10.0 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+    leaned = leaning(build(NeuralEntropyTransient), 100.0)
+    unsteady = stage.excess(bands)[1]
+    assert 0.2 < unsteady.float().mean() < 0.8
+    assert not stage(bands)[~unsteady].any()
+    assert torch.equal(leaned(bands), unsteady[..., None] * torch.tensor([2.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize(("up", "looked_at"), [(7.9, False), (8.1, True)])
+@pytest.mark.parametrize("loud", [0.1, 10.0])
+def test_frames_are_looked_at_from_9_db_within_any_band_on(loud: float, up: float, looked_at: bool, build):
+    stage = leaning(build(NeuralEntropyTransient), 1.0)
+    frames = torch.stack([blocks(loud, loud, loud, loud), blocks(loud, loud, up**0.5 * loud, loud)])
+    assert stage.excess(frames)[1].tolist() == [False, looked_at]
+    assert stage(frames).tolist() == [[0.0, 0.0, 0.0], [2.0 * looked_at, 2.0 * looked_at, 3.0 * looked_at]]
+    for own in (slice(0, 128), slice(128, 256), slice(256, 512)):  # one band will do
+        one = frames[:1].expand(2, 512).clone()
+        one[1, own] = frames[1, own]
+        assert stage.excess(one)[1].tolist() == [False, looked_at]
+    # A step between two frames is in neither.
+    assert not stage.excess(torch.stack([frames[0], 100 * frames[0]]))[1].any()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e-7, 1e5])
+def test_what_16_bits_round_off_is_silence(level: float, build, bands):
+    stage = leaning(build(NeuralEntropyTransient), 1.0)
+    excess, unsteady = stage.excess(level * bands / bands.abs().max())
+    assert torch.isfinite(excess).all()
+    assert unsteady.any() == (level > 1)
+    assert stage(level * bands / bands.abs().max()).any() == (level > 1)
+
+
+def test_the_network_is_asked_of_unsteady_frames_only(build, bands):
+    stage = build(NeuralEntropyTransient)
+    seen = asked(stage)
+    excess, unsteady = stage.excess(bands)
+    assert [len(x) for x in seen] == [int(unsteady.sum())]
+    assert 0 < unsteady.sum() < unsteady.numel()
+    assert not excess[~unsteady].any()
+    assert excess[unsteady].all()
+    stage(blocks(1, 1, 1, 1).expand(2, 3, 512))
+    stage(torch.zeros(2, 3, 512))
+    assert len(seen) == 1
+
+
+def test_what_the_network_sees_is_worked_out_at_a_jump(build):
+    stage = build(NeuralEntropyTransient)
+    seen = asked(stage)
+    stage(torch.stack([blocks(1, 1, 1, 1), blocks(1, 1, 4, 4)]))
+    (row,) = seen[0]
+    start = 0
+    for n_blocks in (4, 4, 8):
+        difference, level, *energies = row[start : start + n_blocks + 3].tolist()
+        # 4, 4, 8 energies of the frame and one of the frame before; those of 4 times the samples are 16 times as high.
+        high = [0.0] * (1 + n_blocks)
+        for block in range(n_blocks):
+            high[1 + block] = 4.0 * (block % 4 > 1)
+        assert energies == pytest.approx([x - sum(high) / len(high) for x in high], abs=1e-5)
+        assert -2 < level < 2
+        assert abs(difference) > 0.1
+        start += n_blocks + 3
+    assert start == len(row)
+
+
+def test_the_network_sees_how_much_either_kind_of_block_leaves_to_code(in_float64, build, bands):
+    stage, bands = build(NeuralEntropyTransient), bands.double()
+    seen = asked(stage)
+    unsteady = stage.excess(bands)[1]
+    modes = torch.tensor([2.0, 2.0, 3.0]).expand(3, 8, 3)
+    long, short = (ReferenceMdct()(bands, bsm)[unsteady].square() for bsm in (torch.zeros(3, 8, 3), modes))
+    assert len(seen[0]) == len(long) > 5
+    start = 0
+    for own, n_blocks in ((slice(0, 128), 4), (slice(128, 256), 4), (slice(256, 512), 8)):
+        bits_long = (long[:, own] + 2.0**-32).log2().mean(-1)
+        bits_short = (short[:, own] / n_blocks + 2.0**-32).log2().mean(-1)
+        for got, expected in ((0, bits_short - bits_long), (1, bits_long / 8 + 2)):
+            torch.testing.assert_close(seen[0][:, start + got], expected, rtol=0, atol=1e-9)
+        start += n_blocks + 3
+
+
+def test_a_frame_is_decided_by_itself_and_the_end_of_the_one_before(build, bands, generator):
+    stage = build(NeuralEntropyTransient)
+    excess, unsteady = stage.excess(bands)
+    for t in range(2, 7):
+        for other in (*range(t - 1), *range(t + 1, 8)):
+            moved = bands.clone()
+            moved[:, other] = torch.randn(3, 512, generator=generator)
+            got = stage.excess(moved)[0][:, t]
+            torch.testing.assert_close(got, excess[:, t], rtol=0, atol=BATCHED)
+            assert torch.equal(stage(moved)[:, t], stage(bands)[:, t])
+        before = bands.clone()
+        before[:, t - 1] = torch.randn(3, 512, generator=generator)
+        changed = (stage.excess(before)[0] - excess)[:, t]
+        assert (changed.abs().amax(-1) > 100 * BATCHED).equal(unsteady[:, t])
+        # Of the frame before, blocks overlap with the last samples of each band and no others.
+        before = bands.clone()
+        for last in (128 - 32, 256 - 32, 512 - 32):
+            before[:, t - 1, last - (96 if last < 300 else 224) : last] = 0
+        torch.testing.assert_close(stage.excess(before)[0][:, t], excess[:, t], rtol=0, atol=BATCHED)
+    for others in (torch.zeros(1, 8, 512), torch.randn(1, 8, 512, generator=generator)):
+        assert torch.equal(stage(torch.cat([others, bands]))[1:], stage(bands))
+    torch.testing.assert_close(stage.excess(bands[:, 3:])[0][:, 1:], excess[:, 4:], rtol=0, atol=BATCHED)
+
+
+def test_before_the_first_frame_is_silence(build, bands):
+    stage = build(NeuralEntropyTransient)
+    silent = torch.cat([torch.zeros(3, 1, 512), bands], 1)
+    torch.testing.assert_close(stage.excess(silent)[0][:, 1:], stage.excess(bands)[0], rtol=0, atol=BATCHED)
+
+
+def test_every_weight_of_the_network_gets_the_slope_of_its_logistic_curve(
+    in_float64, build, gets_slopes, slopes_are_differences, bands, generator
+):
+    bands, stage = bands.double().requires_grad_(), build(NeuralEntropyTransient)
+    gets_slopes(stage, stage(bands), (bands,))
+    weight = torch.randn(3, 8, 3, generator=generator, dtype=torch.float64)
+    slopes = torch.autograd.grad((weight * stage(bands)).sum(), list(stage.parameters()))
+    unsteady = stage.excess(bands)[1]
+
+    def curve() -> torch.Tensor:
+        soft = 1 / (1 + torch.exp(-stage.excess(bands)[0]))
+        return (weight * torch.tensor([2.0, 2.0, 3.0]) * soft)[unsteady].sum()
+
+    for got, want in zip(slopes, torch.autograd.grad(curve(), list(stage.parameters())), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    slopes_are_differences(list(stage.parameters()), curve)
+
+
+def test_steady_frames_alone_leave_the_network_without_a_slope(build):
+    bands = blocks(1, 1, 1, 1).expand(2, 3, 512).clone().requires_grad_()
+    stage = build(NeuralEntropyTransient)
+    (stage(bands).sum() + bands.sum()).backward()
+    assert torch.isfinite(bands.grad).all()
+    assert all(w.grad is None or not w.grad.any() for w in stage.parameters())
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_while_a_graph_is_captured_all_frames_are_weighed_to_the_same_end(soft: bool, build, bands, monkeypatch):
+    stage, weights = build(NeuralEntropyTransient), torch.linspace(-1, 2, 3)
+    steady = blocks(1, 1, 1, 1).expand(1, 8, 512)
+    results = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
+        own = torch.cat([bands, steady]).requires_grad_(soft)
+        stage.zero_grad()
+        seen = asked(stage)
+        excess, unsteady = stage.excess(own)
+        assert len(seen[0].flatten(0, -2)) == (32 if compiling else int(unsteady.sum()))
+        bsm = stage(own)
+        slopes = []
+        if soft:
+            (weights * bsm).sum().backward()
+            slopes = [own.grad, *(w.grad.clone() for w in stage.parameters())]
+        results.append((bsm.detach(), excess[unsteady].detach(), *slopes))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][0].any()
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=BATCHED)
+
+
+@pytest.mark.filterwarnings("default")  # torch's own
+def test_the_network_compiles_to_one_graph(build, bands):
+    stage = build(NeuralEntropyTransient)
+    torch.compiler.reset()
+    compiled = torch.compile(stage, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(bands), stage(bands))
+    assert torch.equal(compiled(0.1 * bands.flip(0)), stage(0.1 * bands.flip(0)))
+    torch.compiler.reset()
