@@ -2,22 +2,24 @@
 
     python apps/train_allocator.py [stage=NAME] [--config FILE] [key=value …]
     accelerate launch apps/train_allocator.py …                       on the GPUs there are
-    torchrun --nproc_per_node 2 apps/train_allocator.py …             several processes, on CPUs too
+    torchrun --nproc_per_node 2 apps/train_allocator.py stage=…       several processes, on CPUs too, a stage at a time
 
 Without `stage`, both that the shipped weights went through, one after the other:
 
     distil        importances and choice of blocks, from what preset `rd` searches for
     perceptual    the allocator alone, end to end, on the decoded sound
 
-`stage=joint objective.start=FOLDER` goes on with rounding and scale factors, `stage=everything` with all stages of the
-encoder. Settings come from FILE, else from configs/train_allocator/STAGE.yaml beside this script, and from key=value,
-which counts for each stage: `data.shards=FOLDER`, `epochs=3`, `output=FOLDER`, in which each stage has a folder of its
-own. What was interrupted goes on where it was when it is called again. weights=FOLDER or weights=PRESET measures a
-codec instead, as `perceptual` does if no stage is named. The folder OUTPUT/STAGE/weights works wherever a preset does.
+`stage=joint` goes on with the choice of blocks and rounding, `stage=everything` with all stages of the encoder.
+Settings come from FILE, else from configs/train_allocator/STAGE.yaml beside this script, and from key=value, which
+counts for each stage: `data.shards=FOLDER`, `epochs=3`, `output=FOLDER`, in which each stage has a folder of its own.
+What was interrupted goes on where it was when it is called again. weights=FOLDER or weights=PRESET measures a codec
+instead that has learned the same, as `perceptual` does if no stage is named. The folder OUTPUT/STAGE/weights works
+wherever a preset does.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +46,8 @@ OUTPUT: Final = "runs/train_allocator"
 def configs(stated: Mapping[str, Any]) -> tuple[list[Path], list[str]]:
     """Return the stage's own file, and where its folder is."""
     stage = stated.get("stage", SHIPPED[-1])
+    if stage not in OBJECTIVES:
+        raise ValueError(f"stage = {stage!r}, allowed {', '.join(OBJECTIVES)}")
     more = [] if "stage" in stated else [f"stage={stage}"]
     if "output" not in stated:
         more.append(f"output={OUTPUT}/{stage}")
@@ -65,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = [one.partition("=")[0] for one in argv]
     if argv and ("stage" in keys or "weights" in keys or any(one.startswith("-") for one in argv)):
         return launch(APP, argv)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print(f"error: several processes train one stage at a time: stage={', stage='.join(SHIPPED)}", file=sys.stderr)
+        return 1
     folder = next((one.partition("=")[2] for one in reversed(argv) if one.startswith("output=")), OUTPUT)
     shared = [one for one in argv if not one.startswith("output=")]
     start: list[str] = []

@@ -36,7 +36,7 @@ class DistillationObjective(CodecFolderObjective):
     frames: ClassVar[int] = 32
 
     def __init__(self, model: dict[str, dict[str, Any]], *, start: str = "neural-stages") -> None:
-        super().__init__(model, start=start, train=dict.fromkeys(model, 1.0))
+        super().__init__(model, start=start, train={"transient": 1.0, "allocator": 1.0})
         encoder = self.codec.encoder
         if not isinstance(encoder.transient, NeuralEntropyTransient) or not isinstance(
             encoder.allocator, NeuralRateDistortionAllocator

@@ -25,8 +25,8 @@ _SILENCE: Final = 2.0**-42
 _LEAST: Final = -80.0
 """log2 of the least importance relative to the largest; float32 ends there."""
 _NOTHING: Final = 2.0**-100
-_STEEPEST: Final = 60.0
-"""log2 of what may be masked elsewhere; beyond it float32 would end."""
+_STEEPEST: Final = 50.0
+"""log2 of what may be masked elsewhere, of a threshold and of its inverse; beyond it float32 would end."""
 _FURTHEST: Final = 4.0
 """What the network adds at most, either way."""
 
@@ -78,8 +78,9 @@ class Importance(nn.Module):
         """log2 of what maskers, be they bands or BFUs with long and with short blocks, hide in each band."""
         self.quiet = nn.Parameter(self.ear.get_buffer("quiet").log2())
         """log2 of the energy that is just heard in each band."""
-        self.tonal = nn.Parameter(torch.full((n_bands,), TONAL))
-        """log2 of how much less a tone masks than noise does."""
+        if "spectrum" in features:
+            self.tonal = nn.Parameter(torch.full((n_bands,), TONAL))
+            """log2 of how much less a tone masks than noise does."""
         self.exponent = nn.Parameter(torch.full((n_bands,), EXPONENT))
         self.modulation = nn.Parameter(torch.full((t.N_BANDS,), EXPONENT))
         """Power of a short block's part in the frame's energy that its importance falls with."""
@@ -105,11 +106,11 @@ class Importance(nn.Module):
         spread = self.spread.clamp_max(_STEEPEST).exp2().transpose(1, 2).to(dtype)
         if "spectrum" in self.features:
             power, tonality = self.ear.bands(self.ear.power(spectrum, bsm))
-            masked = (power * torch.exp2(-self.tonal.to(dtype) * tonality)) @ spread[0]
+            masked = (power * torch.exp2(-self.tonal.clamp(-_STEEPEST, _STEEPEST).to(dtype) * tonality)) @ spread[0]
         else:
             masker = energy if "energy" in self.features else torch.exp2(2 * (idsf / 3 - 22) - mode) * self.sizes
             masked = (masker * (mode == 0)) @ spread[0] + (masker * (mode > 0)) @ spread[1]
-        level = -self.exponent.to(dtype) * (masked + self.quiet.exp2().to(dtype)).log2()
+        level = -self.exponent.to(dtype) * (masked + self.quiet.clamp(-_STEEPEST, _STEEPEST).exp2().to(dtype)).log2()
         importance = self._of_bfus(level, spectrum, bsm)
         if self.network is None:
             return importance
@@ -119,7 +120,8 @@ class Importance(nn.Module):
         if "energy" in self.features:
             seen.append((energy / self.sizes).clamp_min(_SILENCE).log2() / 10 + 2)
         if "entropy" in self.features:
-            over = torch.exp2(importance / EXPONENT - mode)[..., self.layout.get_buffer("bfu_of_value")] * square
+            over = torch.exp2((importance / EXPONENT - mode).clamp_max(_STEEPEST))
+            over = over[..., self.layout.get_buffer("bfu_of_value")] * square
             seen.append(reduce_bfus(torch.log2(1 + over), lambda x: x.mean(-1)) / 8)
         if "loudness" in self.features:
             known = torch.full_like(idsf[..., 0], START) if loudness is None else loudness.to(dtype)
