@@ -17,8 +17,8 @@ from atrac_codec import NNFullCodec, bridge
 from atrac_codec.outside import ffmpeg_decode
 from atrac_modules import FrameBatch, used_value_bits, value_bits
 
-PRESETS = ("rd", "neural-finetuned")
-WITHOUT_BITS = ("rd",)
+PRESETS = ("rd", "neural", "neural-finetuned")
+WITHOUT_BITS = ("rd", "neural")
 """Those that spend nothing on silence; the others give its zeros word lengths."""
 
 FRAMES = 40

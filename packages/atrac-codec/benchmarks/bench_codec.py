@@ -39,7 +39,7 @@ def pcm() -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def aea(pcm) -> bytes:
     """It as a file."""
-    stream = StreamEncoder(build_encoder(), 2)
+    stream = StreamEncoder(build_encoder("reference"), 2)
     units = np.concatenate([stream.push(pcm), stream.finish()])
     return to_aea(from_units(units).map(lambda f: f.transpose(0, 1)))
 
@@ -50,9 +50,10 @@ def units(aea) -> NDArray[np.uint8]:
     return AeaReader(io.BytesIO(aea)).read()
 
 
-@pytest.mark.parametrize("preset", ENCODERS)
+@pytest.mark.parametrize("preset", [*ENCODERS, "neural@fast", "neural@best"])
 def test_encode(in_pairs, aea, pcm, preset):
-    encoder = build_encoder(preset)
+    name, _, effort = preset.partition("@")
+    encoder = build_encoder(name, effort or "default")
 
     def encode() -> None:
         stream = StreamEncoder(encoder, 2)
