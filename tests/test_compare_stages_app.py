@@ -107,6 +107,9 @@ class Damaged(nn.Module):
     def forward(self, *args: Tensor) -> Any:
         return self.change(self.stage(*args), *args)
 
+    def find(self, *args: Tensor) -> Tensor:
+        return self(*args).idsf
+
     def scale(self, *args: Tensor) -> Tensor:
         return self.stage.scale(*args)
 
@@ -346,7 +349,7 @@ def test_recordings_of_a_split_are_taken_and_cut_and_silence_is_no_trouble(app, 
     ("wrong", "said"),
     [
         (("nowhere",), "nowhere is no folder"),
-        (("--encoder", "nothing"), "preset 'nothing', allowed bitexact, reference, neural-stages"),
+        (("--encoder", "nothing"), "preset 'nothing', allowed bitexact, reference, rd"),
         (("--decoder", "nothing"), "decoder 'nothing', allowed standard, bitexact, neural-stages"),
         (("--split", "half"), "invalid choice: 'half'"),
         (("--longest", "-1"), "--longest -1.0, allowed 0 for all, or seconds"),

@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 from atrac_bitstream.tables import BFU_SIZES
+from atrac_codec import DEFAULT
 from atrac_data import render
 from atrac_losses import EarModel, nmr
 
@@ -144,7 +145,7 @@ def test_judges_hold_equally_long_stereo_files_without_delay_against_each_other(
 def test_scores_that_judges_do_not_give_are_counted(recordings: Path, tmp_path: Path, capsys):
     mute = judge(tmp_path, "mute", "print('nothing to say')")
     assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), "--judge", mute]) == 0
-    assert "mute: reference has none in 2 recordings (mute: no number)" in capsys.readouterr().err
+    assert f"mute: {DEFAULT} has none in 2 recordings (mute: no number)" in capsys.readouterr().err
     assert numbers(tmp_path / "out").of(ALL, "mute") == {}
 
 
@@ -164,7 +165,7 @@ def test_kinds_come_from_a_file_and_are_guessed_where_it_is_silent(recordings: P
     assert "STOI" not in measured["attacks.wav"]
     assert "PESQ" not in evaluation.scores
     assert evaluation.kinds == [ALL, DENSE, SPEECH]
-    assert evaluation.of(SPEECH, "SNR (dB)")["reference", "ffmpeg"].recordings == 1
+    assert evaluation.of(SPEECH, "SNR (dB)")[DEFAULT, "ffmpeg"].recordings == 1
 
     (recordings / "kinds.json").write_text(json.dumps({"music.wav": DENSE}))
     assert evaluate.main(argv[:3]) == 0

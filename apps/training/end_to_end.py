@@ -111,7 +111,7 @@ class CodecFolderObjective(Objective):
                 raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
             stage.requires_grad_(True)
         if not self._rates:
-            raise ValueError("objective.train: allowed one stage or more")
+            raise ValueError("objective.train: allowed one stage to train or more")
 
     def _halves(self) -> dict[str, nn.Module]:
         """Return the half of the codec that holds each role."""

@@ -122,7 +122,7 @@ class Decode:
     Default: a WAV file beside each input."""
     decoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "standard"
     """Decoder, or a codec folder of your own: standard; bitexact for the very samples of the reference codec; neural
-    for sound nearer to the original than the standard's."""
+    for sound nearer to the original than the standard's, in files of the reference codec."""
     samples: Literal["16", "24", "float"] = "16"
     """Sample format."""
     keep_delay: Flag = False

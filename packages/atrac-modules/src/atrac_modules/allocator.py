@@ -134,9 +134,11 @@ class RateDistortionAllocator(Allocator):
         effort: in `EFFORTS`, how much is searched.
 
     Example:
-        >>> allocation = RateDistortionAllocator()(torch.rand(1, 512), torch.full((1, 52), 63.0), torch.zeros(1, 3))
-        >>> allocation.n_bfu, allocation.idwl[0, :4], allocation.idsf[0, :4]
-        (tensor([40.]), tensor([4., 4., 4., 3.]), tensor([60., 60., 60., 60.]))
+        >>> click = torch.zeros(1, 512)
+        >>> click[0, 40] = 0.3
+        >>> allocation = RateDistortionAllocator()(click, torch.full((1, 52), 58.0), torch.zeros(1, 3))
+        >>> allocation.n_bfu, allocation.idwl[0].nonzero()[:, 0]  # nothing but the BFU with something in it
+        (tensor([20.]), tensor([6]))
     """
 
     sizes: Tensor

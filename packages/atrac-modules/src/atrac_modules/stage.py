@@ -30,19 +30,23 @@ class ShapeError(ValueError):
         self.actual = actual
 
 
-class Stage(nn.Module, ABC):
+class WithTables(nn.Module):
+    """A module with constants."""
+
+    def add_table(self, name: str, values: ArrayLike) -> None:
+        """Register a constant, in torch's default dtype, that moves with `.to()` but is not saved."""
+        table = torch.from_numpy(np.ascontiguousarray(values))
+        if table.is_floating_point():
+            table = table.to(torch.get_default_dtype())
+        self.register_buffer(name, table, persistent=False)
+
+
+class Stage(WithTables, ABC):
     """A stage of the codec: tensors in, tensors out, no state from one call to the next.
 
     Every role has an abstract class below this one that states shapes, units and rules, and every sibling of a role
     keeps them. Channels are batch. Tables are buffers in torch's default dtype, cast once from float64.
     """
-
-    def add_table(self, name: str, values: ArrayLike) -> None:
-        """Register a constant that moves with `.to()` but is not saved."""
-        table = torch.from_numpy(np.ascontiguousarray(values))
-        if table.is_floating_point():
-            table = table.to(torch.get_default_dtype())
-        self.register_buffer(name, table, persistent=False)
 
 
 def full_precision(forward: _Forward) -> _Forward:
@@ -52,7 +56,7 @@ def full_precision(forward: _Forward) -> _Forward:
     """
 
     @functools.wraps(forward)
-    def wrapper(self: Stage, *args: Tensor) -> Any:
+    def wrapper(self: nn.Module, *args: Tensor) -> Any:
         widened = [a.float() if a is not None and a.dtype in (torch.float16, torch.bfloat16) else a for a in args]
         with torch.autocast(widened[0].device.type, enabled=False):
             return forward(self, *widened)
