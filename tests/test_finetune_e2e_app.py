@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib.image
@@ -24,6 +22,7 @@ from atrac_codec.cli import main as atrac1
 from atrac_modules import NeuralDequantizer, NeuralMaskingAllocator
 from atrac_modules.frame import FrameBatch
 
+APP = "finetune_e2e"
 APPS = Path(__file__).parents[1] / "apps"
 sys.path.insert(0, str(APPS))
 
@@ -42,32 +41,6 @@ SHORT = (
     "optimizer.warmup_steps=0",
 )
 SCORES = {"NMR (dB)", "LSD (dB)", "SNR (dB)", "segmental SNR (dB)", "units over budget"}
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator[ModuleType]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that it adds up in the same order as processes of their own do
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "1")
-        yield importlib.import_module("finetune_e2e")
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def main(app: ModuleType) -> Callable[..., int]:
-    """The app, called anew each time."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    def main(*argv: str) -> int:
-        try:
-            code: int = app.main(argv)
-            return code
-        finally:
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
-
-    return main
 
 
 @pytest.fixture(scope="module")

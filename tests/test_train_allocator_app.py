@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from atrac_codec import build_encoder, encode_file
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import NeuralEntropyTransient, NeuralRateDistortionAllocator
 
+APP = "train_allocator"
 APPS = Path(__file__).parents[1] / "apps"
 sys.path.insert(0, str(APPS))
 
@@ -52,32 +51,6 @@ MODEL: dict[str, dict[str, Any]] = {
     "transient": {"class": "NeuralEntropyTransient", "hidden": 8},
     "allocator": {"class": "NeuralRateDistortionAllocator", "hidden": 8, "features": ["spectrum"]},
 }
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator[ModuleType]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that it adds up in the same order each time
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "1")
-        yield importlib.import_module("train_allocator")
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def main(app: ModuleType) -> Callable[..., int]:
-    """The app, called anew each time."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    def main(*argv: str) -> int:
-        try:
-            code: int = app.main(argv)
-            return code
-        finally:
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
-
-    return main
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ from atrac_codec.checkpoint import load_stage
 from atrac_data import FIELDS, DataError
 from atrac_modules import used_value_bits, value_bits
 
+APP = "train_stage"
 APPS = Path(__file__).parents[1] / "apps"
 sys.path.insert(0, str(APPS))
 
@@ -123,31 +124,6 @@ def calibrate_among_few(self: AllocatorObjective, examples: Sequence[Tensors]) -
         patch.setattr(allocator, "N_BFU_MAX", 4)
         patch.setattr(allocator, "CALIBRATED", 40)
         CALIBRATE(self, examples)
-
-
-@pytest.fixture(scope="module")
-def app() -> Iterator[ModuleType]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that it adds up in the same order as processes of their own do
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "1")
-        yield importlib.import_module("train_stage")
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def main(app: ModuleType) -> Callable[..., int]:
-    """The app, called anew each time."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    def main(*argv: str) -> int:
-        try:
-            return app.main(argv)
-        finally:
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
-
-    return main
 
 
 @pytest.fixture(scope="module")
