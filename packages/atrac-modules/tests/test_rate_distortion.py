@@ -19,7 +19,7 @@ from atrac_modules import (
     value_bits,
 )
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.rate_distortion import EFFORTS, Scaled, cheapest, choose, estimate, measure, scale, search
+from atrac_modules.rate_distortion import EFFORTS, Prepared, cheapest, choose, estimate, measure, prepare, search
 from atrac_modules.water_filling import carries
 
 MOVES = range(-3, 4)
@@ -67,9 +67,9 @@ def in_doubles(case: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(**{name: x.double() for name, x in vars(case).items()})
 
 
-def ready(case: SimpleNamespace) -> Scaled:
+def ready(case: SimpleNamespace) -> Prepared:
     """Scale for the search."""
-    return scale(case.spectrum, case.idsf, case.bsm, case.weight, BfuLayout())
+    return prepare(case.spectrum, case.idsf, case.bsm, case.weight, BfuLayout())
 
 
 def find(case: SimpleNamespace) -> SimpleNamespace:
@@ -204,11 +204,12 @@ def test_cheapest_matches_a_loop_and_a_higher_price_takes_no_more_bits(flat):
     before = torch.full((52, 24), torch.inf)
     for level in range(-16, 4, 2):
         price = torch.full((24,), 2.0**level)
-        best, bits, candidate = cheapest(choices, price, which=True)
+        best, bits = cheapest(choices, price)
         for bfu in range(0, 52, 7):
             totals = [float(c + b * price[5]) for c, b in zip(choices.cost[:, bfu, 5], choices.bits[:, bfu, 5])]
             assert float(best[bfu, 5]) == pytest.approx(min(totals), rel=1e-6)
-            assert totals[int(candidate[bfu, 5])] == pytest.approx(min(totals), rel=1e-6)
+            candidate = choices.bits[:, bfu, 5].tolist().index(float(bits[bfu, 5]))
+            assert totals[candidate] == pytest.approx(min(totals), rel=1e-6)
         assert (bits <= before).all()
         before = bits
     assert not before.any(), "nothing is worth the highest price"

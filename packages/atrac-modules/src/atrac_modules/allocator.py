@@ -24,7 +24,7 @@ from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.psychoacoustics import EXPONENT, MaskingModel
-from atrac_modules.rate_distortion import EFFORTS, check_effort, scale, search
+from atrac_modules.rate_distortion import EFFORTS, check_effort, prepare, search
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.water_filling import NEVER, allocate, by_turn, follow, water_fill
 
@@ -421,7 +421,7 @@ def _search(
     """
     weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
     spectrum, index, bsm, weight = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
-    found = search(scale(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
+    found = search(prepare(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
     idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
     return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
 

@@ -3,7 +3,7 @@
     minimise  sum over BFUs of weight x error,  where  sum of the bits of all values + 10 n_bfu  <=  budget
 
 At a price of a bit, every BFU takes what costs it least in weighted error and bits, and so many BFUs are carried as pay
-for their scale factors and word lengths. The lowest price at which all fits is bisected for: all codes have a fixed
+for their scale factors and word lengths. The lowest price at which all fits is looked for: all codes have a fixed
 length, so that this is the best choice but for the bits of one last step, which are given away one by one. It is done
 twice: with errors as a formula says, which gives a price and word lengths that are about right, and then with errors
 that are measured, by quantizing each BFU in word lengths around those and by several scale factors.
@@ -57,7 +57,7 @@ _RUNS: Final = _runs()
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Prepared:
     """Sound units made ready for a search: every BFU over its scale factor.
 
     Shape: values [512, N] in bitstream order; energy, their square sum, idsf, and weight, what an error costs, [52, N]
@@ -104,7 +104,7 @@ def check_effort(effort: str) -> str:
     return effort
 
 
-def scale(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: BfuLayout) -> Scaled:
+def prepare(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: BfuLayout) -> Prepared:
     """Make sound units ready for a search.
 
     Args:
@@ -119,24 +119,24 @@ def scale(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: B
     _by_bfu(torch.div, grouped, factors, out=values)
     # A coefficient of n short blocks stands for 1 / n of the energy that one of a long block stands for.
     share = torch.exp2(-layout.bsm_of_bfu(bsm).T.to(spectrum.dtype)) * factors.square()
-    return Scaled(values, sum_bfus(values.square()), index, weight.T * share)
+    return Prepared(values, sum_bfus(values.square()), index, weight.T * share)
 
 
-def search(scaled: Scaled, reach: tuple[int, int]) -> Found:
+def search(prepared: Prepared, reach: tuple[int, int]) -> Found:
     """Find number of BFUs, word lengths and scale factors.
 
     Args:
         reach: how many word lengths below and above what the formula says are measured.
     """
-    first = estimate(scaled)
-    return choose(measure(scaled, first.idwl, reach), first.price)
+    first = estimate(prepared)
+    return choose(measure(prepared, first.idwl, reach), first.price)
 
 
-def estimate(scaled: Scaled) -> Found:
+def estimate(prepared: Prepared) -> Found:
     """Search with errors by a formula: without bits the energy, else size / 12 of a square step."""
-    weight = scaled.weight
+    weight = prepared.weight
     sizes = _per_bfu(t.BFU_SIZES, weight)
-    lost = weight * scaled.energy
+    lost = weight * prepared.energy
 
     amounts = _Amounts(lost)
 
@@ -157,7 +157,7 @@ def estimate(scaled: Scaled) -> Found:
     return Found(n_bfu, at(price, n_bfu)[0], torch.zeros_like(n_bfu), price)
 
 
-def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
+def measure(prepared: Prepared, idwl: Tensor, reach: tuple[int, int]) -> Choices:
     """Quantize every BFU in several word lengths, and keep for each the scale factor that leaves the least error.
 
     One more word length on top is not measured. Its error is that of the one below in smaller steps, its scale factor
@@ -171,7 +171,7 @@ def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
     """
     around = torch.arange(-reach[0], reach[1] + 2, device=idwl.device)[:, None, None]
     idwl = idwl.clamp(1 + reach[0], t.IDWL_MAX - reach[1] - 1) + around
-    magnitude = scaled.values.abs()
+    magnitude = prepared.values.abs()
     dtype, device = magnitude.dtype, magnitude.device
     levels = torch.as_tensor(_LEVELS, dtype=dtype, device=device)[idwl]
     offsets = torch.as_tensor(_OFFSETS, dtype=dtype, device=device)[idwl].unbind(-1)
@@ -185,15 +185,15 @@ def measure(scaled: Scaled, idwl: Tensor, reach: tuple[int, int]) -> Choices:
             torch.round(exact, out=rounded)
             _by_bfu(torch.minimum, rounded, most, out=rounded)
             found = sum_bfus(exact.sub_(rounded).square_()) / steps.square()
-            found = torch.where((scaled.idsf + moved >= 0) & (scaled.idsf + moved <= t.IDSF_MAX), found, torch.inf)
+            found = torch.where((prepared.idsf + moved >= 0) & (prepared.idsf + moved <= t.IDSF_MAX), found, torch.inf)
             best[k] = torch.where(found < error[k], moved, best[k])
             torch.minimum(error[k], found, out=error[k])
     error[-1] = error[-2] * (levels[-2] / levels[-1]).square()
-    best[-1] = torch.maximum(offsets[0][-1], -scaled.idsf)
+    best[-1] = torch.maximum(offsets[0][-1], -prepared.idsf)
     nothing = torch.zeros_like(best[:1])
     words = torch.as_tensor(t.WORD_LENGTHS, dtype=dtype, device=device)[idwl] * _per_bfu(t.BFU_SIZES, magnitude)
     return Choices(
-        torch.cat([scaled.energy[None], error]) * scaled.weight,
+        torch.cat([prepared.energy[None], error]) * prepared.weight,
         torch.cat([nothing, words]),
         torch.cat([nothing, idwl]).to(idwl.dtype),
         torch.cat([nothing, best]),
@@ -206,53 +206,56 @@ def choose(choices: Choices, price: Tensor) -> Found:
     Args:
         price: where to start looking for the price of a bit [N].
     """
-
-    amounts = _Amounts(choices.cost[0])
-
-    def bits_at(level: Tensor, n_bfu: Tensor | None = None) -> Tensor:
-        price = level.exp2()
-        best, used, _ = cheapest(choices, price)
-        n_bfu = amounts.at(best, price) if n_bfu is None else n_bfu
-        return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
-
-    active = choices.cost[0].sum(0) > 0
-    level = _find_level(bits_at, price.log2(), active)
-    n_bfu = amounts.best()
-    level = _find_level(lambda level: bits_at(level, n_bfu), level, active)
-    price = level.exp2()
-    candidate = cheapest(choices, price, which=True)[2] * _carries(n_bfu)
-    candidate = _fill(choices, candidate, n_bfu, _BUDGET - bits_at(level, n_bfu))
-    return Found(n_bfu, _pick(choices.idwl, candidate), _pick(choices.offset, candidate), price)
+    level, n_bfu = _settle(choices, price.log2())
+    level = _find_level(lambda x: _bits(choices, x, lambda *_: n_bfu), level, _active(choices))
+    _, used = cheapest(choices, level.exp2())
+    # Bits tell the candidate: each has more than the one before.
+    candidate = (choices.bits[1:] <= used).sum(0) * _carries(n_bfu)
+    candidate = _fill(choices, candidate, n_bfu, _BUDGET - _all_bits(used, n_bfu))
+    return Found(n_bfu, _pick(choices.idwl, candidate), _pick(choices.offset, candidate), level.exp2())
 
 
 def price_of(choices: Choices, guess: Tensor) -> Tensor:
     """Return the price of a bit at which all fits, whatever number of BFUs pays [N], from a guess on."""
-    amounts = _Amounts(choices.cost[0])
-
-    def bits_at(level: Tensor) -> Tensor:
-        best, used, _ = cheapest(choices, level.exp2())
-        n_bfu = amounts.at(best, level.exp2())
-        return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
-
-    return _find_level(bits_at, guess.log2(), choices.cost[0].sum(0) > 0).exp2()
+    return _settle(choices, guess.log2())[0].exp2()
 
 
-def cheapest(choices: Choices, price: Tensor, which: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def cheapest(choices: Choices, price: Tensor) -> tuple[Tensor, Tensor]:
     """Take what costs each BFU least at a price of a bit [N].
 
     Returns:
-        What it costs with its bits, its bits and, if asked `which` it is, the candidate, else 0. Shape: [52, N]
+        What it costs with its bits, and its bits. Shape: [52, N]
     """
     best, used = choices.cost[0], choices.bits[0]
-    candidate = torch.zeros_like(best, dtype=torch.long)
-    for k, (cost, bits) in enumerate(zip(choices.cost[1:], choices.bits[1:], strict=True), 1):
+    for cost, bits in zip(choices.cost[1:], choices.bits[1:], strict=True):
         total = torch.addcmul(cost, bits, price)
-        better = total < best
+        used = torch.where(total < best, bits, used)
         best = torch.minimum(total, best)
-        used = torch.where(better, bits, used)
-        if which:
-            candidate = candidate.masked_fill(better, k)
-    return best, used, candidate
+    return best, used
+
+
+def _settle(choices: Choices, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log2 of the price at which all fits with any number of BFUs, and the number that costs least [N]."""
+    amounts = _Amounts(choices.cost[0])
+    level = _find_level(lambda x: _bits(choices, x, amounts.at), guess, _active(choices))
+    return level, amounts.best()
+
+
+def _bits(choices: Choices, level: Tensor, amount: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the bits [N] that are taken at log2 of a price, by as many BFUs as `amount` makes of costs and price."""
+    price = level.exp2()
+    best, used = cheapest(choices, price)
+    return _all_bits(used, amount(best, price))
+
+
+def _all_bits(used: Tensor, n_bfu: Tensor) -> Tensor:
+    """Add up the bits of values and of what each carried BFU has beside them. Shape: [52, N], [N] -> [N]."""
+    return (used * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
+
+
+def _active(choices: Choices) -> Tensor:
+    """Tell which sound units have anything to take bits for [N]."""
+    return choices.cost[0].sum(0) > 0
 
 
 def sum_bfus(values: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from atrac_modules.bfu import BfuLayout
 from atrac_modules.mdct import ReferenceMdct
 from atrac_modules.ordered_float import log10f, running_sum, sqrt32
 from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, MaskingModel, by_coefficient
-from atrac_modules.rate_distortion import Choices, cheapest, estimate, measure, price_of, scale
+from atrac_modules.rate_distortion import Choices, cheapest, estimate, measure, prepare, price_of
 from atrac_modules.scaler import ReferenceScaler
 from atrac_modules.sliding import sliding_matrix
 from atrac_modules.stage import Stage, check_shape, full_precision
@@ -194,9 +194,9 @@ class RateDistortionTransient(Transient):
 
     def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Choices, Tensor]:
         weight = self.layout.sum(weight, bsm) / self.sizes.to(weight.dtype)
-        scaled = scale(spectrum, self.scaler.find(spectrum, bsm), bsm, weight, self.layout)
-        first = estimate(scaled)
-        return measure(scaled, first.idwl, _REACH), first.price
+        prepared = prepare(spectrum, self.scaler.find(spectrum, bsm), bsm, weight, self.layout)
+        first = estimate(prepared)
+        return measure(prepared, first.idwl, _REACH), first.price
 
 
 @final
