@@ -24,7 +24,7 @@ from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
 from atrac_modules.ordered_float import running_sum, sqrt32
 from atrac_modules.psychoacoustics import EXPONENT, MaskingModel
-from atrac_modules.rate_distortion import EFFORTS, check_effort, prepare, search
+from atrac_modules.rate_distortion import allocate_by_importance, check_effort
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.water_filling import NEVER, allocate, by_turn, follow, water_fill
 
@@ -38,8 +38,6 @@ _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
 _SILENCE: Final = 2.0**-42
 """Energy of the smallest scale factor, which stands for silence."""
-_LEAST_IMPORTANT: Final = -80.0
-"""log2 of an importance relative to the largest; float32 ends there."""
 _MOST: Final = 60.0
 """log2 of spreading beyond which float32 would overflow."""
 _QUIET_MAX: Final = 44.0
@@ -159,7 +157,7 @@ class RateDistortionAllocator(Allocator):
         """Decide what each BFU gets."""
         _check_shapes(spectrum, idsf, bsm)
         inputs = spectrum.detach(), idsf.detach(), bsm.detach()
-        n_bfu, idwl, offset = _search(*inputs, self.importance(inputs[0], inputs[2]), self.effort)
+        n_bfu, idwl, offset = allocate_by_importance(*inputs, self.importance(inputs[0], inputs[2]), self.effort)
         return Allocation(n_bfu, idwl, idsf + offset)
 
     def importance(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
@@ -406,29 +404,9 @@ class NeuralRateDistortionAllocator(Allocator):
         _check_shapes(spectrum, idsf, bsm)
         inputs = spectrum.detach(), idsf.detach(), bsm.detach()
         importance = self.importance(*inputs, loudness)
-        n_bfu, idwl, offset = _search(*inputs, importance.detach(), self.effort)
+        n_bfu, idwl, offset = allocate_by_importance(*inputs, importance.detach(), self.effort)
         idwl = follow(importance / 2, torch.ones_like(importance, dtype=torch.bool), n_bfu, idwl)
         return Allocation(n_bfu, idwl, idsf + offset)
-
-
-@torch.library.custom_op("atrac_modules::search", mutates_args=())
-def _search(
-    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Search by importances, log2 of what a squared error costs; one operation to `torch.compile`.
-
-    Shape: spectrum [*, 512], idsf, importance [*, 52], bsm [*, 3] -> n_bfu [*], idwl, offset of idsf [*, 52]
-    """
-    weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
-    spectrum, index, bsm, weight = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
-    found = search(prepare(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
-    idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
-    return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
-
-
-@_search.register_fake
-def _(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str) -> tuple[Tensor, Tensor, Tensor]:
-    return idsf.new_empty(idsf.shape[:-1]), torch.empty_like(idsf), torch.empty_like(idsf)
 
 
 def _check_shapes(spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> None:

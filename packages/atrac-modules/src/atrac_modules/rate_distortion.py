@@ -33,6 +33,8 @@ With few levels it pays to clip the largest values. Of all steps from -3 to 2 th
 EFFORTS: Final = {"fast": (0, 0), "default": (1, 1), "best": (2, 2)}
 """How many word lengths below and above that of the formula are measured. The weighted error is 0.5, 0.02 and less than
 0.001 dB above the least (music, mean; measured)."""
+_LEAST_IMPORTANT: Final = -80.0
+"""log2 of an importance relative to the largest; float32 ends there."""
 _BUDGET: Final = t.value_bits(0)
 _SIDE_BITS: Final = t.IDWL_BITS + t.IDSF_BITS
 _LEVELS: Final = np.where(t.WORD_LENGTHS > 0, t.LEVELS, 0).astype(np.float64)
@@ -102,6 +104,26 @@ def check_effort(effort: str) -> str:
     if effort not in EFFORTS:
         raise ValueError(f"effort {effort!r}, allowed {', '.join(EFFORTS)}")
     return effort
+
+
+@torch.library.custom_op("atrac_modules::allocate_by_importance", mutates_args=())
+def allocate_by_importance(
+    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search by importances, log2 of what a squared error costs; one operation to `torch.compile`.
+
+    Shape: spectrum [*, 512], idsf, importance [*, 52], bsm [*, 3] -> n_bfu [*], idwl, offset of idsf [*, 52]
+    """
+    weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANT).exp2()
+    spectrum, index, bsm, weight = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
+    found = search(prepare(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
+    idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
+    return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
+
+
+@allocate_by_importance.register_fake
+def _(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str) -> tuple[Tensor, Tensor, Tensor]:
+    return idsf.new_empty(idsf.shape[:-1]), torch.empty_like(idsf), torch.empty_like(idsf)
 
 
 def prepare(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout: BfuLayout) -> Prepared:
