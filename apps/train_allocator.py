@@ -1,7 +1,7 @@
 """Teach the encoder of preset `neural` which noise is heard: first what a search decides, then what sounds better.
 
     python apps/train_allocator.py [stage=NAME] [--config FILE] [key=value …]
-    accelerate launch apps/train_allocator.py …                       on the GPUs there are
+    accelerate launch apps/train_allocator.py …                       on a GPU, if there is one
     torchrun --nproc_per_node 2 apps/train_allocator.py stage=…       several processes, on CPUs too, a stage at a time
 
 Without `stage`, both that the shipped weights went through, one after the other:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, measure and save the stages that are asked for; return the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     keys = [one.partition("=")[0] for one in argv]
-    if argv and ("stage" in keys or "weights" in keys or any(one.startswith("-") for one in argv)):
+    if "stage" in keys or "weights" in keys or any(one.startswith("-") for one in argv):
         return launch(APP, argv)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         print(f"error: several processes train one stage at a time: stage={', stage='.join(SHIPPED)}", file=sys.stderr)
