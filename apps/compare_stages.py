@@ -32,10 +32,10 @@ from atrac_bitstream import AtracError
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import AudioReader, NNFullCodec
 from atrac_data import NAMES, SEEDS, SPLITS, render, scan
-from evaluation.chain import STAGES
-from evaluation.stage_pictures import draw_stages
-from evaluation.stages import BAND_NAMES, COLUMNS, COMPARABLE, MAIN, WHOLE, Comparison
-from training.tracking import plain
+from atrac_train.evaluation.chain import STAGES
+from atrac_train.evaluation.stage_pictures import draw_stages
+from atrac_train.evaluation.stages import BAND_NAMES, COLUMNS, COMPARABLE, MAIN, WHOLE, Comparison
+from atrac_train.tracking import plain
 
 TEACHER: Final = "bitexact"
 SECONDS: Final = 10.0

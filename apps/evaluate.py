@@ -43,15 +43,15 @@ from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import DEFAULT, read_audio
 from atrac_codec.checkpoint import write_whole
 from atrac_data import SPLITS, scan
-from evaluation import coders, judges, scores
-from evaluation.content import KINDS_FILE, SPEECH, guess, kind_of, read_kinds
-from evaluation.outside import Program
-from evaluation.panel import Panel, Pending
-from evaluation.pictures import draw_bits
-from evaluation.report import ORIGINAL, Media, write_report
-from evaluation.results import SCHEMA, Evaluation, Item, Settings, versions
-from evaluation.statistics import bits_by_encoder, summarise
-from evaluation.tables import show
+from atrac_train.evaluation import coders, judges, scores
+from atrac_train.evaluation.content import KINDS_FILE, SPEECH, guess, kind_of, read_kinds
+from atrac_train.evaluation.outside import Program
+from atrac_train.evaluation.panel import Panel, Pending
+from atrac_train.evaluation.pictures import draw_bits
+from atrac_train.evaluation.report import ORIGINAL, Media, write_report
+from atrac_train.evaluation.results import SCHEMA, Evaluation, Item, Settings, versions
+from atrac_train.evaluation.statistics import bits_by_encoder, summarise
+from atrac_train.evaluation.tables import show
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -26,11 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from training.distillation import DistillationObjective
-from training.end_to_end import CodecObjective
-from training.launcher import CONFIGS, App, launch
-from training.objective import Objective
-from training.settings import TrainingSettings
+from atrac_train.objectives.distillation import DistillationObjective
+from atrac_train.objectives.codec import CodecObjective
+from atrac_train.launch import CONFIGS, App, launch
+from atrac_train.objective import Objective
+from atrac_train.settings import TrainingSettings
 
 OBJECTIVES: Final = {
     "distil": DistillationObjective,

@@ -20,10 +20,10 @@ from typing import Any
 
 from atrac_codec import DECODERS, ENCODERS, Trained
 from atrac_codec.checkpoint import describe, load_stage
-from training.launcher import CONFIGS, App, launch
-from training.objective import Objective
-from training.settings import TrainingSettings
-from training.stages import OBJECTIVES
+from atrac_train.launch import CONFIGS, App, launch
+from atrac_train.objective import Objective
+from atrac_train.settings import TrainingSettings
+from atrac_train.objectives import OBJECTIVES
 
 DEFAULT_STAGE = "qmf"
 

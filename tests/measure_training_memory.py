@@ -17,9 +17,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
 
-from training.end_to_end import CodecObjective
-from training.launcher import CONFIGS
-from training.settings import read_settings
+from atrac_train.objectives.codec import CodecObjective
+from atrac_train.launch import CONFIGS
+from atrac_train.settings import read_settings
 
 GIB = 2**30
 BATCHES = (1, 2, 4, 8, 16)

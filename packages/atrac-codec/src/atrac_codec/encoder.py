@@ -1,8 +1,8 @@
 """NNEncoder: the encoder's block diagram as code, with whatever stages it is given.
 
-pcm ─qmf→ bands ─transient→ bsm          bands,bsm ─mdct→ spectrum          spectrum,bsm ─scaler→ idsf, scaled
+pcm ─qmf→ bands ─transient→ bsm          bands,bsm ─mdct→ spectrum          spectrum,bsm ─scaler→ idsf
                                          spectrum,idsf,bsm(,loudness) ─allocator→ n_bfu, idwl, idsf
-                                         scaled,idwl,bsm ─quantizer→ quantized
+                                         spectrum,idsf,idwl,bsm ─quantizer→ quantized
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from atrac_modules import (
+    Allocation,
     Allocator,
     FrameBatch,
     Loudness,
@@ -30,14 +31,20 @@ from atrac_modules.water_filling import carries
 class Encoded:
     """What an encoder made of a stretch of PCM, with what it made on the way.
 
-    Shape: bands, spectrum, scaled [B, C, F, 512], idsf [B, C, F, 52] (of all BFUs), loudness [B, F],
-        loudness_end [B]
+    Args:
+        idsf: scale factors of all BFUs, as the scaler found them.
+        allocation: what the allocator decided; its scale factors are those of all BFUs too.
+        loudness: what the allocator was told.
+        loudness_end: the loudness after the last frame, to go on from.
+        batch: the fields of the sound units.
+
+    Shape: bands, spectrum [B, C, F, 512], idsf [B, C, F, 52], loudness [B, F], loudness_end [B]
     """
 
     bands: Tensor
     spectrum: Tensor
     idsf: Tensor
-    scaled: Tensor
+    allocation: Allocation
     loudness: Tensor
     loudness_end: Tensor
     batch: FrameBatch
@@ -94,9 +101,8 @@ class NNEncoder(nn.Module):
         spectrum = self.mdct(bands, bsm)
         bands, bsm, spectrum = (x[:, :, lead_frames:] for x in (bands, bsm, spectrum))
         track = self.loudness(spectrum, bsm, loudness)
-        idsf = self.scaler.find(spectrum, bsm)
+        idsf = self.scaler(spectrum, bsm)
         chosen = self.allocator(spectrum, idsf, bsm, track.loudness[:, None].expand(bsm.shape[:-1]))
-        scaled = self.scaler.scale(spectrum, chosen.idsf, bsm)
-        quantized = self.quantizer(scaled, chosen.idwl, bsm)
+        quantized = self.quantizer(spectrum, chosen.idsf, chosen.idwl, bsm)
         batch = FrameBatch(bsm, chosen.n_bfu, chosen.idwl, chosen.idsf * carries(chosen.n_bfu), quantized)
-        return Encoded(bands, spectrum, idsf, scaled, track.loudness, track.end, batch)
+        return Encoded(bands, spectrum, idsf, chosen, track.loudness, track.end, batch)

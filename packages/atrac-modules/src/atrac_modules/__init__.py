@@ -22,7 +22,7 @@ from atrac_modules.psychoacoustics import MaskingModel
 from atrac_modules.qmf import BitExactQmf, NeuralQmf, Qmf, ReferenceQmf
 from atrac_modules.quantizer import NeuralQuantizer, Quantizer, ReferenceQuantizer
 from atrac_modules.rate import used_value_bits, value_bits, word_length
-from atrac_modules.scaler import NeuralScaler, ReferenceScaler, Scaled, Scaler
+from atrac_modules.scaler import NeuralScaler, ReferenceScaler, Scaler
 from atrac_modules.stage import ShapeError, Stage
 from atrac_modules.straight_through import Rounding, SoftRounding, StraightThrough, UniformNoise
 from atrac_modules.transient import (
@@ -80,7 +80,6 @@ __all__ = [
     "ReferenceScaler",
     "ReferenceTransient",
     "Rounding",
-    "Scaled",
     "Scaler",
     "ShapeError",
     "SoftRounding",

@@ -1,6 +1,6 @@
-"""Quantizer: rounds scaled coefficients to the steps that their word length allows.
+"""Quantizer: divides coefficients by their scale factors and rounds them to the steps that their word length allows.
 
-    scaled, idwl, bsm ─[ quantizer ]→ quantized
+    spectrum, idsf, idwl, bsm ─[ quantizer ]→ quantized
 
 Source: [atracdenc] atrac1_bitalloc.cpp; [AES-3456].
 """
@@ -14,34 +14,49 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.scaler import LARGEST_SCALED
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.scaler import scale_factor
+from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
 from atrac_modules.straight_through import Rounding, StraightThrough
 
 _LEVELS: Final = np.where(np.arange(IDWL_MAX + 1) > 0, LEVELS, 0.0)
 """Largest magnitude by word length index; 0 without bits."""
 
 
-class Quantizer(Stage):
-    """Rounds scaled coefficients to whole numbers.
+LARGEST_SCALED: Final = 0.99999
+"""What a scaled value of 1 or more becomes."""
 
-    Shape:  scaled [*, F, 512], idwl [*, F, 52], bsm [*, F, 3] -> quantized [*, F, 512]
-    Dtype:  that of scaled, whole numbers, magnitude at most 2 ** (word length - 1) - 1, 0 where there are no bits
+
+class Quantizer(Stage):
+    """Divides coefficients by their scale factors and rounds them to whole numbers.
+
+    Shape:  spectrum [*, F, 512], idsf [*, F, 52], idwl [*, F, 52], bsm [*, F, 3] -> quantized [*, F, 512]
+    Dtype:  that of spectrum, whole numbers, magnitude at most 2 ** (word length - 1) - 1, 0 where there are no bits
     Raises: ShapeError: the last dimensions are others.
+
+    The mirror of `Dequantizer`.
     """
 
     @abstractmethod
-    def forward(self, scaled: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
-        """Quantize `scaled` in the word length of each BFU."""
+    def forward(self, spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Quantize `spectrum` with the scale factor and in the word length of each BFU."""
+
+    @abstractmethod
+    def scaled(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Divide coefficients by their scale factors; what would reach 1 in magnitude becomes 0.99999.
+
+        Backward, the slope is that of the quotient where it is not clipped.
+
+        Shape: spectrum [*, F, 512], idsf [*, F, 52], bsm [*, F, 3] -> [*, F, 512]
+        """
 
 
 @final
 class ReferenceQuantizer(Quantizer):
     """q = round(scaled x levels), levels = 2 ** (word length - 1) - 1. Exactly the reference codec's.
 
-    Backward to scaled, `rounding` says the slope. Backward to idwl, what the reconstruction y = q / levels gains by
+    Backward to the scaled coefficients, `rounding` says the slope. Backward to idwl, what the reconstruction y = q / levels gains by
     the next word length: with d = y(next) - y and e = y - scaled, the slope of q in each coefficient is
 
         levels (d + e |d|² / (2 |e|²)),  norms over the BFU
@@ -56,27 +71,34 @@ class ReferenceQuantizer(Quantizer):
 
     Example:
         >>> quantizer, idwl = ReferenceQuantizer(), torch.full((1, 52), 2.0)
-        >>> quantizer(torch.full((1, 512), 0.5), idwl, torch.zeros(1, 3))[0, :3]
+        >>> quantizer(torch.full((1, 512), 0.25), torch.full((1, 52), 60.0), idwl, torch.zeros(1, 3))[0, :3]
         tensor([2., 2., 2.])
     """
 
     levels: Tensor
+    scale_factors: Tensor
 
     def __init__(self, rounding: Rounding | None = None) -> None:
         super().__init__()
         self.rounding = rounding or StraightThrough()
         self.layout = BfuLayout()
         self.add_table("levels", _LEVELS)
+        self.add_table("scale_factors", SCALE_FACTORS)
 
     @full_precision
-    def forward(self, scaled: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
-        """Quantize `scaled` in the word length of each BFU."""
-        _check_shapes(scaled, idwl, bsm)
+    def forward(self, spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Quantize `spectrum` with the scale factor and in the word length of each BFU."""
+        _check_shapes(spectrum, idsf, idwl, bsm)
         index = idwl.detach().long()
-        # Below 1 as it is, a scaled value stays in its word length however it is rounded; without bits it is times 0.
-        scaled = scaled.clamp(-LARGEST_SCALED, LARGEST_SCALED)
+        # Below 1, a scaled value stays in its word length however it is rounded; without bits it is multiplied by 0.
+        scaled = self.scaled(spectrum, idsf, bsm).clamp(-LARGEST_SCALED, LARGEST_SCALED)
         quantized = self.rounding(scaled * _look_up(self.levels.to(scaled.dtype), index, bsm, self.layout))
         return _with_slope(quantized, scaled, idwl, bsm, self.levels, self.layout)
+
+    @full_precision
+    def scaled(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Divide coefficients by their scale factors."""
+        return _scaled(spectrum, idsf, bsm, self.scale_factors, self.layout)
 
 
 @final
@@ -85,7 +107,8 @@ class NeuralQuantizer(Quantizer):
 
     That a word length has so many bits, and hence so many levels at most, is built in; by how many steps a value is
     multiplied and where between two of them the decision lies is learned. A negative offset widens the zone that
-    becomes 0.
+    becomes 0. The table of scale factors is saved with the weights but not trained here: it is that of the scaler,
+    learned there, since both have to use the same numbers.
 
     Backward as `ReferenceQuantizer`.
 
@@ -93,11 +116,13 @@ class NeuralQuantizer(Quantizer):
         rounding: estimator, see `straight_through.py`; `StraightThrough()` if None.
 
     Example:
-        >>> NeuralQuantizer()(torch.zeros(1, 512), torch.full((1, 52), 2.0), torch.zeros(1, 3)).shape
+        >>> idsf, idwl = torch.full((1, 52), 63.0), torch.full((1, 52), 2.0)
+        >>> NeuralQuantizer()(torch.zeros(1, 512), idsf, idwl, torch.zeros(1, 3)).shape
         torch.Size([1, 512])
     """
 
     levels: Tensor
+    log2_scale_factors: Tensor
     scale: Tensor
 
     def __init__(self, rounding: Rounding | None = None) -> None:
@@ -110,12 +135,14 @@ class NeuralQuantizer(Quantizer):
         self.offset = nn.Parameter(0.4 * torch.rand(IDWL_MAX + 1) - 0.2)
         self.add_table("levels", _LEVELS)
         self.add_table("scale", _LEVELS + (_LEVELS > 0))
+        self.register_buffer("log2_scale_factors", torch.arange(IDSF_MAX + 1) / 3 - 21)
 
     @full_precision
-    def forward(self, scaled: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
-        """Quantize `scaled` in the word length of each BFU."""
-        _check_shapes(scaled, idwl, bsm)
+    def forward(self, spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
+        """Quantize `spectrum` with the scale factor and in the word length of each BFU."""
+        _check_shapes(spectrum, idsf, idwl, bsm)
         index = idwl.detach().long()
+        scaled = self.scaled(spectrum, idsf, bsm)
         largest = _look_up(self.levels.to(scaled.dtype), index, bsm, self.layout)
         exact = self.unrounded(scaled, index, bsm)
         quantized = self.rounding(torch.minimum(torch.maximum(exact, -largest), largest))
@@ -123,6 +150,11 @@ class NeuralQuantizer(Quantizer):
         over = (quantized.detach().abs() > largest).to(scaled.dtype)
         quantized = quantized - over * quantized.detach().sign()
         return _with_slope(quantized, scaled, idwl, bsm, self.levels, self.layout)
+
+    @full_precision
+    def scaled(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
+        """Divide coefficients by their scale factors."""
+        return _scaled(spectrum, idsf, bsm, self.log2_scale_factors.exp2(), self.layout)
 
     def unrounded(self, scaled: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
         """Return what is rounded. Shape: scaled [*, F, 512], index [*, F, 52] whole -> [*, F, 512]."""
@@ -133,10 +165,18 @@ class NeuralQuantizer(Quantizer):
         return torch.where((moved * sign > 0) | (sign == 0), moved, 0.0)
 
 
-def _check_shapes(scaled: Tensor, idwl: Tensor, bsm: Tensor) -> None:
-    check_shape("scaled", scaled, -1, FRAME_SAMPLES)
+def _check_shapes(spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> None:
+    check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
+    check_shape("idsf", idsf, -1, N_BFU_MAX)
     check_shape("idwl", idwl, -1, N_BFU_MAX)
     check_shape("bsm", bsm, -1, N_BANDS)
+
+
+def _scaled(spectrum: Tensor, idsf: Tensor, bsm: Tensor, table: Tensor, layout: BfuLayout) -> Tensor:
+    """Divide by the scale factors of a table [64]; see `Quantizer.scaled`."""
+    scaled = spectrum / layout.expand(scale_factor(idsf, table.to(spectrum.dtype)), bsm)
+    over = scaled.detach().abs() >= 1
+    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if any_at_all(over) else scaled
 
 
 def _look_up(table: Tensor, index: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:

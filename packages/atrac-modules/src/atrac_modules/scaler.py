@@ -1,6 +1,6 @@
-"""Scaler: finds a scale factor for each BFU and divides its coefficients by it.
+"""Scaler: finds a scale factor for each BFU.
 
-    … ─mdct→ spectrum ─[ scaler ]→ idsf, scaled;  bsm from transient
+    … ─mdct→ spectrum ─[ scaler ]→ idsf;  bsm from transient
 
 A scale factor is 2 ** (idsf / 3 - 21), so 1 is the largest. Source: [atracdenc] atrac_scale.cpp; table:
 docs/format.md.
@@ -10,70 +10,40 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
 
-from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, N_BFU_MAX, SCALE_FACTORS
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
 
-LARGEST_SCALED: Final = 0.99999
-"""What a scaled value of 1 or more becomes."""
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """What a scaler finds. Shape: idsf [*, F, 52], scaled [*, F, 512]."""
-
-    idsf: Tensor
-    scaled: Tensor
-
-
 class Scaler(Stage):
-    """Finds scale factors, and scales.
+    """Finds scale factors.
 
-    Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52], scaled [*, F, 512]
-    Dtype:  float32 or float64, kept; idsf whole numbers 0..63; |scaled| < 1
+    Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52]
+    Dtype:  float32 or float64, kept; whole numbers 0..63
     Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
+
+    BFUs that the allocator will not carry get a scale factor too; the allocator may replace any of them.
     """
 
-    def forward(self, spectrum: Tensor, bsm: Tensor) -> Scaled:
-        """Find a scale factor for each BFU and scale its coefficients by it."""
-        idsf = self.find(spectrum, bsm)
-        return Scaled(idsf, self.scale(spectrum, idsf, bsm))
-
     @abstractmethod
-    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
-        """Find a scale factor for each BFU.
-
-        Shape: spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52]
-        """
-
-    @abstractmethod
-    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
-        """Scale by scale factors that are given, those an allocator returned.
-
-        Shape: spectrum [*, F, 512], idsf [*, F, 52], bsm [*, F, 3] -> scaled [*, F, 512]
-        """
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Find a scale factor for each BFU."""
 
 
 @final
 class ReferenceScaler(Scaler):
     """The smallest scale factor that is not below the largest magnitude; at most 1.
 
-    Exactly the reference codec's. A scaled value of 1 or more (the largest magnitude equals the scale factor, or is
-    over 1) becomes 0.99999.
-
-    Backward, idsf follows 3 log2(largest magnitude), and scaled the true quotient where it is not clipped.
+    Exactly the reference codec's. Backward, idsf follows 3 log2(largest magnitude).
 
     Example:
-        >>> result = ReferenceScaler()(torch.full((1, 512), 0.3), torch.zeros(1, 3))
-        >>> result.idsf[0, :2], round(result.scaled[0, 0].item(), 4)
-        (tensor([58., 58.]), 0.9524)
+        >>> ReferenceScaler()(torch.full((1, 512), 0.3), torch.zeros(1, 3))[0, :2]
+        tensor([58., 58.])
     """
 
     table: Tensor
@@ -84,7 +54,7 @@ class ReferenceScaler(Scaler):
         self.add_table("table", SCALE_FACTORS)
 
     @full_precision
-    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Find a scale factor for each BFU."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
@@ -94,28 +64,20 @@ class ReferenceScaler(Scaler):
             idsf = hard_forward_soft_backward(idsf, 3 * largest.clamp_min(float(SCALE_FACTORS[0])).log2())
         return idsf
 
-    @full_precision
-    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
-        """Scale by scale factors that are given."""
-        check_shape("idsf", idsf, -1, N_BFU_MAX)
-        return _scale(spectrum, scale_factor(idsf, self.table.to(spectrum.dtype)), bsm, self.layout)
-
 
 @final
 class NeuralScaler(Scaler):
-    """A learned table of scale factors, which decides and divides.
+    """A learned table of scale factors.
 
-    idsf = number of scale factors below the largest magnitude, at most 63; scaled = spectrum / scale factor of idsf
+    idsf = number of scale factors below the largest magnitude, at most 63
 
-    That a BFU goes by its largest magnitude, that there are 64 scale factors, and that nothing reaches 1 is built in;
-    the table is learned.
+    That a BFU goes by its largest magnitude and that there are 64 scale factors is built in; the table is learned.
 
     Backward, idsf follows the logarithm of the largest magnitude at the table's mean pace.
 
     Example:
-        >>> result = NeuralScaler()(torch.zeros(2, 512), torch.zeros(2, 3))
-        >>> result.idsf.shape, result.scaled.shape
-        (torch.Size([2, 52]), torch.Size([2, 512]))
+        >>> NeuralScaler()(torch.zeros(2, 512), torch.zeros(2, 3)).shape
+        torch.Size([2, 52])
     """
 
     def __init__(self) -> None:
@@ -126,7 +88,7 @@ class NeuralScaler(Scaler):
         """log2 of each scale factor [64]."""
 
     @full_precision
-    def find(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+    def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Find a scale factor for each BFU."""
         check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
         check_shape("bsm", bsm, -1, N_BANDS)
@@ -137,18 +99,6 @@ class NeuralScaler(Scaler):
             pace = IDSF_MAX / (self.levels.detach().max() - self.levels.detach().min()).clamp_min(1)
             idsf = hard_forward_soft_backward(idsf, pace * torch.maximum(largest, table[0]).log2())
         return idsf
-
-    @full_precision
-    def scale(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
-        """Scale by scale factors that are given."""
-        check_shape("idsf", idsf, -1, N_BFU_MAX)
-        return _scale(spectrum, scale_factor(idsf, self.levels.exp2().to(spectrum.dtype)), bsm, self.layout)
-
-
-def _scale(spectrum: Tensor, factors: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
-    scaled = spectrum / layout.expand(factors, bsm)
-    over = scaled.detach().abs() >= 1
-    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if any_at_all(over) else scaled
 
 
 def smallest_scale_factor(largest: Tensor, table: Tensor) -> Tensor:

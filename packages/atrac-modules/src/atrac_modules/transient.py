@@ -194,7 +194,7 @@ class RateDistortionTransient(Transient):
 
     def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Choices, Tensor]:
         weight = self.layout.sum(weight, bsm) / self.sizes.to(weight.dtype)
-        prepared = prepare(spectrum, self.scaler.find(spectrum, bsm), bsm, weight, self.layout)
+        prepared = prepare(spectrum, self.scaler(spectrum, bsm), bsm, weight, self.layout)
         first = estimate(prepared)
         return measure(prepared, first.idwl, _REACH), first.price
 

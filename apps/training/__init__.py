@@ -1,1 +1,0 @@
-"""What the training apps share: settings, data, the loop, and what is learned in it."""

@@ -1,0 +1,63 @@
+"""Encoders and decoders to compare: presets, codec folders, outside programs, FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atrac_bitstream import AeaReader
+from atrac_codec import StreamDecoder, build_decoder, build_encoder, encode_file
+from atrac_codec.outside import ffmpeg_decode
+from atrac_train.evaluation.outside import Program, ProgramError
+
+PLACES: Final = ("in", "out")
+FFMPEG: Final = "ffmpeg"
+"""The decoder that judges: nobody's own."""
+Encode = Callable[[Path, Path], None]
+"""Makes an AEA file, the second path, of a 16-bit WAV file."""
+Decode = Callable[[Path], NDArray[np.float32]]
+"""Returns the samples of an AEA file, with the codec's delay. Shape: [C, N]."""
+
+
+def preset_encoder(name: str, device: torch.device) -> Encode:
+    """Return the encoder of a preset or a codec folder, `NAME@EFFORT` with another effort than the default.
+
+    Raises: ValueError, AtracError, OSError
+    """
+    preset, _, effort = name.partition("@")
+    encoder = build_encoder(preset, effort or "default").to(device).eval()
+
+    def encode(wav: Path, aea: Path) -> None:
+        encode_file(wav, aea, encoder)
+
+    return encode
+
+
+def peer_encoder(peer: Program) -> Encode:
+    """Return the encoder of an outside program."""
+
+    def encode(wav: Path, aea: Path) -> None:
+        peer.run(**dict(zip(PLACES, (wav, aea))))
+        if not aea.exists():
+            raise ProgramError(f"{peer.name}: no file")
+
+    return encode
+
+
+def decoder(name: str, device: torch.device) -> Decode:
+    """Return a decoder: FFmpeg's, or ours by name or of a codec folder. Raises: ValueError, AtracError, OSError."""
+    if name == FFMPEG:
+        return lambda aea: ffmpeg_decode(aea.read_bytes()).astype(np.float32, copy=False)
+    module = build_decoder(name).to(device).eval()
+
+    def decode(aea: Path) -> NDArray[np.float32]:
+        with AeaReader(aea) as reader:
+            stream = StreamDecoder(module, reader.channels)
+            return np.concatenate([stream.push(reader.read()), stream.finish()], axis=1)
+
+    return decode

@@ -1,0 +1,260 @@
+"""The whole codec, from sound to sound: what it is trained for end to end, and what is measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from atrac_bitstream import CODEC_DELAY
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_codec import NNFullCodec
+from atrac_codec.checkpoint import loadable
+from atrac_codec.codec_folder import ROLES
+from atrac_losses import (
+    EarModel,
+    LogSpectralDistance,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MelDistance,
+    MultiResolutionStftLoss,
+    NoiseToMaskRatio,
+    Snr,
+    log_spectral_distance,
+    nmr,
+    segmental_snr,
+    snr,
+)
+from atrac_losses.spectrogram import power_spectrogram
+from atrac_modules import FrameBatch, Stage, used_value_bits, value_bits
+from atrac_train.objective import Objective, Scores, Tensors
+from atrac_train.pictures.codec import draw_codec
+
+
+class BandError(nn.Module):
+    """Error in each band relative to the sound there, as the log-spectral distance counts it.
+
+    level = 10 log10(1 + noise / (0.03 sound + 1e-10)), error = mean over frames of sqrt(mean over bands of level ** 2)
+
+    Bands are 344 Hz wide. It asks for what the log-spectral distance asks for, that nothing be lost at any frequency,
+    by a noise energy, whose slope is true also where a band is lost: there the slope of the distance is next to 0.
+    """
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Return the error in dB: estimate, reference [*, T] -> []."""
+        with torch.autocast(estimate.device.type, enabled=False):
+            noise, sound = (self._bands(x.float()) for x in (estimate - reference, reference))
+            level = 10 * torch.log10(1 + noise / (0.03 * sound + 1e-10))
+            return level.square().mean(-1).add(1e-6).sqrt().mean()
+
+    def _bands(self, signal: Tensor) -> Tensor:
+        return power_spectrogram(signal, 1024, 256)[..., :512].unflatten(-1, (64, 8)).mean(-1)
+
+
+LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
+    "l1": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "snr": Snr,
+    "stft": MultiResolutionStftLoss,
+    "mel": MelDistance,
+    "lsd": lambda: LogSpectralDistance(n_fft=1024, hop=256),
+    "bands": BandError,
+    "nmr": lambda: NoiseToMaskRatio(ear=EarModel(n_fft=1024, bands_per_bark=2)),
+    "nmr-fine": lambda: NoiseToMaskRatio(ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")),
+}
+"""What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""
+AUXILIARY: Final = (
+    "bands", "bsm", "spectrum", "idsf", "scaled", "idwl", "quantized", "dec_spectrum", "dec_bands",
+)  # fmt: skip
+"""What the teacher may be followed in on the way."""
+MEASURED: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "NMR (dB)": nmr,
+    "LSD (dB)": log_spectral_distance,
+    "SNR (dB)": snr,
+    "segmental SNR (dB)": segmental_snr,
+}
+
+
+class CodecFolderObjective(Objective):
+    """Some learned stages of a whole codec, which is saved as a folder.
+
+    Args:
+        model: by role, constructor arguments that differ from those of the stage to start from, or the `class` of
+            another learned stage to put in its place; weights that the start has not are drawn.
+        start: preset or codec folder to start from.
+        decoder: decoder or codec folder to decode with.
+        train: role to its share of the learning rate. All others, and those with 0, stay as they are.
+
+    Raises:
+        ValueError: a name is unknown, a share is below 0, or nothing is left to learn.
+    """
+
+    def __init__(
+        self, model: dict[str, dict[str, Any]], *, train: dict[str, float], start: str, decoder: str = "standard"
+    ) -> None:
+        super().__init__()
+        self.start, self.decoder = start, decoder
+        self.codec = NNFullCodec.from_pretrained(start, decoder)
+        halves = self._halves()
+        _check("model", dict.fromkeys(model, 1.0), halves)
+        self._rates = _check("objective.train", train, halves)
+        for role, changed in model.items():
+            setattr(halves[role], role, _rebuilt(getattr(halves[role], role), role, changed))
+        self.requires_grad_(False)
+        for role in self._rates:
+            stage: Stage = getattr(halves[role], role)
+            if not list(stage.parameters()):
+                raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
+            stage.requires_grad_(True)
+        if not self._rates:
+            raise ValueError("objective.train: allowed one stage to train or more")
+
+    def _halves(self) -> dict[str, nn.Module]:
+        """Return the half of the codec that holds each role."""
+        return {role: getattr(self.codec, half) for half, roles in ROLES.items() for role in roles}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        halves = self._halves()
+        return [
+            {"params": list(getattr(halves[role], role).parameters()), "rate": rate}
+            for role, rate in self._rates.items()
+        ]
+
+    def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
+        return self.codec.save_pretrained(folder, about)
+
+
+class CodecObjective(CodecFolderObjective):
+    """pcm -> pcm.
+
+    loss = sum of weight x loss of the decoded sound + sum of weight x distance to the teacher in a field on the way
+
+    A distance is the energy of the difference as a share of the teacher's energy. Losses look at a channel at a time;
+    evaluation takes runs with all their channels, as a recording is coded.
+
+    Args:
+        model, train, start, decoder: as in `CodecFolderObjective`. What is trained with a decoder other than `standard`
+            sounds as it should only there.
+        losses: name in `LOSSES` to weight.
+        auxiliary: field in `AUXILIARY` to weight.
+
+    Raises:
+        ValueError: a name is unknown, a share or weight is below 0, or nothing is left to learn, or to learn it from.
+    """
+
+    fields: tuple[str, ...] = ("pcm",)
+    frames: ClassVar[int] = 32
+    fine_tunes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: dict[str, dict[str, Any]],
+        *,
+        train: dict[str, float],
+        losses: dict[str, float],
+        start: str = "neural-stages",
+        decoder: str = "standard",
+        auxiliary: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(model, train=train, start=start, decoder=decoder)
+        self.weights = {
+            "losses": _check("objective.losses", losses, LOSSES),
+            "auxiliary": _check("objective.auxiliary", auxiliary or {}, AUXILIARY),
+        }
+        if not any(self.weights.values()):
+            raise ValueError("objective: allowed one loss or more")
+        self.fields = ("pcm", *self.weights["auxiliary"])
+        self.losses = nn.ModuleDict({name: LOSSES[name]() for name in self.weights["losses"]})
+
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        # An item of a training batch is a channel, a run of an evaluation has all of its recording's.
+        axis = 1 if self.training else 0
+        return {name: field.unsqueeze(axis) for name, field in batch.items()}
+
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        wave = example["pcm"].flatten(-2)
+        decoded, made = self._through(wave)
+        parts = {name: loss(decoded, wave[..., : decoded.shape[-1]]) for name, loss in self.losses.items()}
+        parts |= {f"auxiliary {name}": _distance(made[name], example[name]) for name in self.weights["auxiliary"]}
+        total = sum(weight * parts[name] for name, weight in self.weights["losses"].items())
+        total += sum(weight * parts[f"auxiliary {name}"] for name, weight in self.weights["auxiliary"].items())
+        return {"loss": total, **parts}
+
+    def _through(self, wave: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode and decode; return the sound, as long as the frames hold it, and what is made on the way."""
+        encoded = self.codec.encoder.stages(wave)
+        batch: FrameBatch = encoded.batch
+        decoded = self.codec.decoder.stages(batch)
+        made = {
+            "bands": encoded.bands, "bsm": batch.bsm, "spectrum": encoded.spectrum, "idsf": encoded.idsf,
+            "scaled": encoded.scaled, "idwl": batch.idwl, "quantized": batch.quantized, "n_bfu": batch.n_bfu,
+            "dec_spectrum": decoded.spectrum, "dec_bands": decoded.bands,
+        }  # fmt: skip
+        return decoded.pcm[..., CODEC_DELAY:], made
+
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        wave = example["pcm"].flatten(-2)
+        decoded, made = self._through(wave)
+        wave = wave[..., : decoded.shape[-1]]
+        samples = float(wave.shape[-1])
+        sums = {name: (samples * one(decoded, wave)).double() for name, one in MEASURED.items()}
+        over = used_value_bits(made["idwl"]) > value_bits(made["n_bfu"])
+        return sums | {"samples": torch.tensor(samples, dtype=torch.float64), "over": over.sum().double()}
+
+    def scores(self, sums: Tensors) -> Scores:
+        means = {name: float(sums[name] / sums["samples"]) for name in MEASURED}
+        return means | {"units over budget": float(sums["over"])}
+
+    @torch.no_grad()
+    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+        """Draw and write what some runs sound like: original, before and after the training."""
+        before = NNFullCodec.from_pretrained(self.start, self.decoder).to(examples[0]["pcm"].device)
+        made = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, example in enumerate(examples):
+            wave = example["pcm"].flatten(-2)
+            sounds, batches = {"original": wave[0]}, {}
+            for name, codec in (("before", before), ("after", self.codec)):
+                decoded, batches[name] = codec(wave, return_batch=True)
+                sounds[name] = decoded[0]
+            for name, sound in sounds.items():
+                made.append(folder / f"run{number}.{name}.wav")
+                soundfile.write(made[-1], sound.T.cpu().numpy(), SAMPLE_RATE, "FLOAT")
+            made.append(draw_codec(sounds, batches, folder / f"run{number}.png"))
+        return made
+
+
+def _check(setting: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:
+    """Return those that are above 0. Raises: ValueError."""
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{setting}: {name!r}, allowed {', '.join(known)}")
+        if not value >= 0:
+            raise ValueError(f"{setting}.{name} = {value}, allowed from 0 on")
+    return {name: value for name, value in given.items() if value > 0}
+
+
+def _distance(own: Tensor, teacher: Tensor) -> Tensor:
+    """Return the energy of the difference as a share of the teacher's."""
+    target = teacher.to(own)
+    return (own - target).square().sum() / target.square().sum().clamp_min(1e-12)
+
+
+def _rebuilt(stage: Stage, role: str, changed: Mapping[str, Any]) -> Stage:
+    """Return a stage of the same class or of another learned one, with weights that both have. Raises: ValueError."""
+    classes = {name: found for name, found in loadable().items() if isinstance(stage, found.__bases__)}
+    changed = dict(changed)
+    name = changed.pop("class", type(stage).__name__)
+    if name not in classes:
+        raise ValueError(f"model.{role}.class = {name!r}, allowed {', '.join(classes)}")
+    if name != type(stage).__name__:
+        return classes[name](**changed).eval()
+    new = classes[name](**{**stage.settings, **changed})  # type: ignore[dict-item]
+    own = new.state_dict()
+    kept = {key: value for key, value in stage.state_dict().items() if key in own and own[key].shape == value.shape}
+    new.load_state_dict({**own, **kept})
+    return new.eval()

@@ -1,0 +1,99 @@
+"""What a search decides, taught to networks: the importances of preset `rd`, and its choice of blocks."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from atrac_codec import build_encoder
+from atrac_modules import NeuralEntropyTransient, NeuralRateDistortionAllocator, RateDistortionAllocator
+from atrac_train.objectives.codec import CodecFolderObjective
+from atrac_train.objective import Scores, Tensors
+
+GAIN: Final = (-40.0, 6.0)
+"""dB."""
+DECIBEL: Final = 3.0103
+"""10 log10(2): importances are log2 of a power."""
+
+
+class DistillationObjective(CodecFolderObjective):
+    """pcm -> importance of each BFU, bsm.
+
+    loss = RMS difference of importances in bits of log2, each sound unit's mean taken off, + cross-entropy of bsm
+
+    The teacher is preset `rd`; the codec's own filter banks feed both. A batch comes at random gains, at which the
+    threshold in quiet lies elsewhere.
+
+    Args:
+        model: by role, the class of the learned stage and its constructor arguments.
+        start: preset or codec folder whose other stages are kept.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ("pcm",)
+    frames: ClassVar[int] = 32
+
+    def __init__(self, model: dict[str, dict[str, Any]], *, start: str = "neural-stages") -> None:
+        super().__init__(model, start=start, train={"transient": 1.0, "allocator": 1.0})
+        encoder = self.codec.encoder
+        if not isinstance(encoder.transient, NeuralEntropyTransient) or not isinstance(
+            encoder.allocator, NeuralRateDistortionAllocator
+        ):
+            raise ValueError(
+                f"model: transient {type(encoder.transient).__name__}, allocator {type(encoder.allocator).__name__}, "
+                f"allowed {NeuralEntropyTransient.__name__} and {NeuralRateDistortionAllocator.__name__}"
+            )
+        self.teacher = build_encoder("rd").requires_grad_(False)
+
+    def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
+        pcm = batch["pcm"].flatten(-2)
+        if self.training:
+            gain = torch.empty(len(pcm), 1).uniform_(*GAIN, generator=generator).to(pcm)
+            pcm = pcm * 10 ** (gain / 20)
+        encoder, teacher = self.codec.encoder, self.teacher
+        assert isinstance(teacher.allocator, RateDistortionAllocator)
+        bands = encoder.qmf(pcm)
+        bsm = teacher.transient(bands)
+        spectrum = encoder.mdct(bands, bsm)
+        loudness = encoder.loudness(spectrum[:, None], bsm[:, None]).loudness
+        return {
+            "bands": bands,
+            "bsm": bsm,
+            "spectrum": spectrum,
+            "idsf": encoder.scaler(spectrum, bsm),
+            "loudness": loudness,
+            "importance": teacher.allocator.importance(spectrum, bsm),
+        }
+
+    def forward(self, example: Tensors) -> dict[str, Tensor]:
+        error = self._error(example).square().mean().sqrt()
+        excess, looked_at = self.codec.encoder.transient.excess(example["bands"])
+        short = (example["bsm"] > 0).to(excess.dtype)
+        blocks = binary_cross_entropy_with_logits(excess, short, weight=looked_at[..., None].to(excess.dtype))
+        return {"loss": error + blocks, "importance": error, "blocks": blocks}
+
+    def _error(self, example: Tensors) -> Tensor:
+        """Return the difference of importances, each sound unit's mean taken off. Shape: [B, F, 52]."""
+        found = self.codec.encoder.allocator.importance(
+            example["spectrum"], example["idsf"], example["bsm"], example["loudness"]
+        )
+        difference = found - example["importance"]
+        return difference - difference.mean(-1, keepdim=True)
+
+    def measure(self, example: Tensors) -> dict[str, Tensor]:
+        short = example["bsm"] > 0
+        found = self.codec.encoder.transient(example["bands"]) > 0
+        counts = {"hit": found & short, "false alarm": found & ~short, "miss": ~found & short}
+        sums = {name: count.flatten(0, -2).sum(0).double() for name, count in counts.items()}
+        error = self._error(example).square()
+        return sums | {"error": error.sum().double(), "values": torch.tensor(error.numel()).double()}
+
+    def scores(self, sums: Tensors) -> Scores:
+        scores = {"importance, RMS error (dB)": DECIBEL * float(sums["error"] / sums["values"]) ** 0.5}
+        for band, name in enumerate(("low", "mid", "high")):
+            hit, wrong = float(sums["hit"][band]), float(sums["false alarm"][band] + sums["miss"][band])
+            scores[f"F1 {name}"] = 2 * hit / max(2 * hit + wrong, 1)
+            scores[f"short {name}"] = float(sums["hit"][band] + sums["miss"][band])
+        return scores

@@ -1,0 +1,238 @@
+"""apps/evaluate.py: encoders and decoders side by side, in numbers that hold against the measures themselves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from atrac_bitstream.tables import BFU_SIZES
+from atrac_codec import DEFAULT
+from atrac_data import render
+from atrac_losses import EarModel, nmr
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
+
+import evaluate
+from atrac_train.evaluation import scores
+from atrac_train.evaluation.content import DENSE, SPEECH, TRANSIENTS
+from atrac_train.evaluation.results import ALL, Evaluation, Row, read_evaluation
+from atrac_train.evaluation.scores import SCORES
+
+ENCODE = [sys.executable, "-m", "atrac_codec.cli", "encode", "--force", "--preset", "bitexact"]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name, seconds in (("music", 0.6), ("attacks", 0.5), ("noise", 0.1)):
+        soundfile.write(folder / f"{name}.wav", render(name, seconds=seconds, seed=5, channels=2).T, 44100)
+    splits = {"music.wav": "test", "attacks.wav": "test", "noise.wav": "train"}
+    (folder / "split.json").write_text(json.dumps(splits))
+    return folder
+
+
+def judge(folder: Path, name: str, code: str) -> str:
+    """Return a judge that is a Python program."""
+    program = folder / f"{name}.py"
+    program.write_text(code)
+    return f"{name}={shlex.join([sys.executable, str(program)])} {{ref}} {{dec}}"
+
+
+def numbers(folder: Path) -> Evaluation:
+    return read_evaluation(folder / "evaluation.json")
+
+
+def rows(folder: Path) -> dict[tuple[str, str, str], Row]:
+    return {(row.recording, row.encoder, row.decoder): row for row in numbers(folder).rows}
+
+
+def test_presets_peers_and_decoders_are_measured_on_the_same_files(recordings: Path, tmp_path: Path, capsys):
+    peer = f"peer={shlex.join(ENCODE)} {{in}} -o {{out}}"
+    argv = [str(recordings), "-o", str(tmp_path / "out"), "--encoder", "bitexact", "--encoder", "neural-finetuned"]
+    assert evaluate.main([*argv, "--peer", peer, "--decoder", "ffmpeg", "--decoder", "standard"]) == 0
+    evaluation, found = numbers(tmp_path / "out"), rows(tmp_path / "out")
+    assert {name for name, _, _ in found} == {"music.wav", "attacks.wav"}
+    assert len(found) == 2 * 3 * 2
+    seconds = {item.path: item.seconds for item in evaluation.recordings}
+    for (recording, encoder, decoder), row in found.items():
+        assert row.error is None
+        assert row.bits is not None
+        assert row.bits.over_budget == 0
+        assert row.bits.units == 2 * 8 * -(-(round(seconds[recording] * 44100) + 266) // 4096)
+        assert row.bits.used == pytest.approx(np.dot(row.bits.word_length, BFU_SIZES), rel=1e-9)
+        assert row.bits.used <= row.bits.budget
+        same = found[
+            recording, "bitexact" if encoder == "peer" else encoder, "ffmpeg" if decoder == "standard" else decoder
+        ]
+        assert all(row.scores[name] == pytest.approx(same.scores[name], abs=2e-3) for name in SCORES)
+    music = [found["music.wav", name, "ffmpeg"].scores for name in ("bitexact", "neural-finetuned")]
+    assert music[0]["SNR (dB)"] > 20
+    assert music[1]["NMR (dB)"] < music[0]["NMR (dB)"]
+    summary = evaluation.of(ALL, "NMR (dB)")["neural-finetuned", "ffmpeg"]
+    assert sorted(summary.better) == ["attacks.wav", "music.wav"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "means over the recordings that all pairs have a score for, 2 at most" in said
+    assert "2 better" in said
+
+
+def test_both_noise_to_mask_ratios_are_there():
+    sound = render("music", seconds=0.5, seed=5, channels=2)
+    noisy = sound + 1e-3 * np.random.default_rng(0).standard_normal(sound.shape).astype(np.float32)
+    found, tensors = scores.score(sound, noisy), [torch.from_numpy(x) for x in (noisy, sound)]
+    assert found["NMR (dB)"] == pytest.approx(nmr(*tensors).item(), abs=1e-4)
+    trained = nmr(*tensors, ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")).item()
+    assert found["NMR as trained (dB)"] == pytest.approx(trained, abs=1e-4)
+    assert abs(found["NMR (dB)"] - trained) > 0.1
+
+
+def test_length_and_split_choose_recordings(recordings: Path, tmp_path: Path, capsys):
+    argv = [str(recordings), "-o", str(tmp_path / "out"), "--encoder", "reference"]
+    assert evaluate.main([*argv, "--split", "all", "--shortest", "0.3", "--longest", "0.4"]) == 0
+    found = numbers(tmp_path / "out").recordings
+    assert {item.path for item in found} == {"music.wav", "attacks.wav"}
+    assert all(item.seconds == 0.4 for item in found)
+    assert evaluate.main([*argv, "--split", "validation"]) == 1
+    assert "no recordings of split validation" in capsys.readouterr().err
+
+
+def test_what_cannot_be_coded_is_counted_and_said(recordings: Path, tmp_path: Path, capsys):
+    peer = f"broken={shlex.join([sys.executable, '-c', 'raise SystemExit(3)'])} {{in}} {{out}}"
+    assert evaluate.main([str(recordings), "-o", str(tmp_path), "--peer", peer, "--report"]) == 1
+    assert all(row.error is not None and "exit code 3" in row.error for row in rows(tmp_path).values())
+    assert "broken: exit code 3" in capsys.readouterr().err
+    assert "broken: exit code 3" in (tmp_path / "report.html").read_text()
+
+
+def test_judges_hold_equally_long_stereo_files_without_delay_against_each_other(recordings: Path, tmp_path: Path):
+    mono = render("music", seconds=0.5, seed=6, channels=1)
+    soundfile.write(recordings / "music.wav", mono.T, 44100)
+    snr = judge(
+        tmp_path,
+        "snr",
+        "import sys, numpy as np, soundfile\n"
+        "(ref, rate), (dec, _) = (soundfile.read(name) for name in sys.argv[1:])\n"
+        "assert ref.shape == dec.shape and ref.shape[1] == 2 and rate == 44100\n"
+        "assert all(soundfile.info(name).subtype == 'PCM_24' for name in sys.argv[1:])\n"
+        "print('reading:', sys.argv[1])\n"
+        "print('Ratio:', 10 * np.log10((ref ** 2).mean(0) / ((dec - ref) ** 2).mean(0)).mean())\n",
+    )
+    deaf = judge(tmp_path, "deaf", "print('Grade: -nan'); print('Index: 3')")
+    lame = judge(tmp_path, "lame", "import sys; print('Grade: 1'); sys.exit('no ears')")
+    argv = ["--encoder", "bitexact", *(part for text in (snr, deaf, lame) for part in ("--judge", text))]
+    assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), *argv]) == 0
+    found = rows(tmp_path / "out")
+    assert len(found) == 2
+    for row in found.values():
+        assert row.scores["snr"] == pytest.approx(row.scores["SNR (dB)"], abs=1e-2)
+        assert row.scores["deaf"] is None
+        assert row.scores["lame"] is None
+        assert row.missing == {"deaf": "deaf: nan for a score", "lame": "lame: exit code 1, no ears"}
+
+
+def test_scores_that_judges_do_not_give_are_counted(recordings: Path, tmp_path: Path, capsys):
+    mute = judge(tmp_path, "mute", "print('nothing to say')")
+    assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), "--judge", mute]) == 0
+    assert f"mute: {DEFAULT} has none in 2 recordings (mute: no number)" in capsys.readouterr().err
+    assert numbers(tmp_path / "out").of(ALL, "mute") == {}
+
+
+def test_kinds_come_from_a_file_and_are_guessed_where_it_is_silent(recordings: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(scores, "missing_speech_packages", lambda: {"PESQ": "pesq"})
+    kinds = tmp_path / "kinds.json"
+    kinds.write_text(json.dumps({"mus*": SPEECH, "*.wav": DENSE}))
+    argv = [str(recordings), "-o", str(tmp_path / "out"), "--kinds", str(kinds)]
+    assert evaluate.main(argv) == 0
+    evaluation = numbers(tmp_path / "out")
+    assert {item.path: (item.kind, item.kind_from) for item in evaluation.recordings} == {
+        "music.wav": (SPEECH, "file"),
+        "attacks.wav": (DENSE, "file"),
+    }
+    measured = {row.recording: row.scores for row in evaluation.rows}
+    assert 0.9 < measured["music.wav"]["STOI"] <= 1
+    assert "STOI" not in measured["attacks.wav"]
+    assert "PESQ" not in evaluation.scores
+    assert evaluation.kinds == [ALL, DENSE, SPEECH]
+    assert evaluation.of(SPEECH, "SNR (dB)")[DEFAULT, "ffmpeg"].recordings == 1
+
+    (recordings / "kinds.json").write_text(json.dumps({"music.wav": DENSE}))
+    assert evaluate.main(argv[:3]) == 0
+    found = {item.path: (item.kind, item.kind_from) for item in numbers(tmp_path / "out").recordings}
+    assert found == {"music.wav": (DENSE, "file"), "attacks.wav": (TRANSIENTS, "guess")}
+
+
+def test_lacking_speech_packages_are_said_once(recordings: Path, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(scores, "missing_speech_packages", lambda: {"STOI": "pystoi", "PESQ": "pesq"})
+    (recordings / "kinds.json").write_text(json.dumps({"*": SPEECH}))
+    assert evaluate.main([str(recordings), "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert said.count("STOI is left out: the package pystoi is missing") == 1
+    assert said.count("PESQ is left out") == 1
+
+
+def test_pesq_gets_speech_at_16_khz(monkeypatch):
+    def pesq(rate, reference, decoded, mode):
+        assert (rate, len(reference), len(decoded), mode) == (16000, 8000, 8000, "wb")
+        return 3.5
+
+    fake = types.ModuleType("pesq")
+    monkeypatch.setattr(fake, "pesq", pesq, raising=False)
+    monkeypatch.setattr(fake, "NoUtterancesError", ArithmeticError, raising=False)
+    monkeypatch.setitem(sys.modules, "pesq", fake)
+    sound = render("music", seconds=0.5, seed=5, channels=2)
+    assert scores.speech_score("PESQ", sound, sound) == pytest.approx(3.5)
+    assert scores.speech_score("PESQ", 0 * sound, sound) is None
+
+
+def test_report_has_picture_and_sounds_of_each_recording(recordings: Path, tmp_path: Path):
+    argv = ["--encoder", "bitexact", "--encoder", "reference", "--report", "--report-longest", "0.3"]
+    assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), *argv]) == 0
+    made = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert made == {"evaluation.json", "report.html", "bits.png", "music.wav.png", "attacks.wav.png"}
+    for name in ("music.wav.png", "attacks.wav.png"):
+        pixels = matplotlib.image.imread(tmp_path / "out/pictures" / name)[..., :3]
+        assert pixels.shape[1] == 1200
+        assert 0.1 < (np.ptp(pixels, axis=-1) > 0.2).mean() < 0.9  # spectrograms, noise and bits, not axes alone
+    sounds = re.findall(r'data-recording="(.*?)">(.*?)</script>', (tmp_path / "out/report.html").read_text())
+    assert {name for name, _ in sounds} == {"music.wav", "attacks.wav"}
+    for name, text in sounds:
+        files = {version: io.BytesIO(base64.b64decode(flac)) for version, flac in json.loads(text)}
+        assert list(files) == ["original", "bitexact", "reference"]
+        original, *coded = (soundfile.read(file)[0] for file in files.values())
+        np.testing.assert_array_equal(original, soundfile.read(recordings / name, frames=13230)[0])
+        assert all(len(one) == 13230 and 0 < np.abs(one - original).mean() < 0.01 for one in coded)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--encoder", "nothing"], "preset 'nothing', allowed bitexact"),
+        (["--decoder", "nothing"], "decoder 'nothing', allowed standard"),
+        (["--peer", "carta1"], "allowed NAME=COMMAND with {in} and {out}"),
+        (["--peer", "x=no-such-program {in} {out}"], "--peer x: no program 'no-such-program'"),
+        (["--judge", "x=peaq {ref}"], "--judge 'x=peaq {ref}': allowed NAME=COMMAND with {ref} and {dec}"),
+        (["--judge", "x=no-such-program {ref} {dec}"], "--judge x: no program 'no-such-program'"),
+        (["--judge", "x='peaq {ref} {dec}"], "No closing quotation"),
+        (["--judge", f"STOI={sys.executable} {{ref}} {{dec}}"], "'STOI' comes twice or is taken"),
+        (["--encoder", "bitexact", "--encoder", "bitexact"], "'bitexact' comes twice"),
+        (["--kinds", "no-such-file.json"], "no-such-file.json"),
+        (["--longest", "-1"], "--longest -1.0, allowed 0 s or more"),
+    ],
+)
+def test_wrong_names_are_said_in_one_line(recordings: Path, tmp_path: Path, capsys, wrong: list[str], said: str):
+    assert evaluate.main([str(recordings), "-o", str(tmp_path / "out"), *wrong]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "out").exists()
