@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, SCALE_FACTO
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.stage import Stage, check_shape, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
+
 
 class Scaler(Stage):
     """Finds scale factors.
@@ -73,7 +74,7 @@ class NeuralScaler(Scaler):
 
     That a BFU goes by its largest magnitude and that there are 64 scale factors is built in; the table is learned.
 
-    Backward, idsf follows the logarithm of the largest magnitude at the table's mean pace.
+    Backward, idsf follows the logarithm of the largest magnitude over the scale factor found, at the table's mean pace.
 
     Example:
         >>> NeuralScaler()(torch.zeros(2, 512), torch.zeros(2, 3)).shape
@@ -95,9 +96,10 @@ class NeuralScaler(Scaler):
         largest = self.layout.maximum(spectrum, bsm)
         table = self.levels.detach().exp2().sort().values.to(largest.dtype)
         idsf = torch.bucketize(largest.detach(), table[:-1]).to(largest.dtype)
-        if largest.requires_grad:
+        if torch.is_grad_enabled() and (largest.requires_grad or self.levels.requires_grad):
             pace = IDSF_MAX / (self.levels.detach().max() - self.levels.detach().min()).clamp_min(1)
-            idsf = hard_forward_soft_backward(idsf, pace * torch.maximum(largest, table[0]).log2())
+            own = self.levels.to(largest.dtype)[idsf.detach().long()]
+            idsf = hard_forward_soft_backward(idsf, pace * (torch.maximum(largest, table[0]).log2() - own))
         return idsf
 
 
