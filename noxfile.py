@@ -70,7 +70,7 @@ def wheels(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Encode a built-in sound, or the FILE after --, decode it, and show what became of it."""
-    install(session, *group("apps"))
+    install(session)
     session.run("python", "apps/demo.py", *session.posargs)
 
 
@@ -80,20 +80,33 @@ def dev(session: nox.Session) -> None:
     python = ROOT / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     if not python.exists():
         session.run(sys.executable, "-m", "venv", str(ROOT / ".venv"), external=True)
-    install(session, *test_groups(*PACKAGES), *group("outside-decoder", "apps", "lint", "types"), python=str(python))
+    install(session, *test_groups(*PACKAGES), *group("outside-decoder", "lint", "types"), python=str(python))
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests, or those of the PACKAGE after --."""
+    """Run the tests that take seconds, or those of the PACKAGE after --."""
+    run_tests(session)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that take long, or those of the PACKAGE after --."""
+    run_tests(session, "-m", "slow")
+
+
+def run_tests(session: nox.Session, *options: str) -> None:
+    """Run the tests and the examples in docstrings and documents, of all packages or of those that were named."""
     names = [argument for argument in session.posargs if argument in PACKAGES]
     rest = [argument for argument in session.posargs if argument not in PACKAGES]
-    install(session, *test_groups(*PACKAGES), *group("outside-decoder", "apps"))
-    folders = [f"packages/{name}/tests" for name in names] or [
-        *(f"packages/{name}/tests" for name in PACKAGES),
-        "tests",
+    install(session, *test_groups(*PACKAGES), *group("outside-decoder"))
+    folders = [
+        path
+        for name in names or PACKAGES
+        for path in (f"packages/{name}/src", f"packages/{name}/tests", f"packages/{name}/README.md")
     ]
-    session.run("pytest", *PYTEST, *folders, *rest, env=ONE_THREAD)
+    whole = [] if names else ["tests", "README.md", "docs/format.md"]
+    session.run("pytest", *PYTEST, *options, *folders, *whole, *rest, env=ONE_THREAD)
 
 
 @nox.session
@@ -146,7 +159,7 @@ def alone(session: nox.Session, package: str) -> None:
     shutil.copy(ROOT / "packages" / package / "README.md", outside)
     with session.chdir(outside):
         config = str(ROOT / "pyproject.toml")
-        arguments = [*PYTEST, "-c", config, "--rootdir", ".", "tests"]
+        arguments = [*PYTEST, "-c", config, "--rootdir", ".", "tests", "README.md"]
         session.run(python, "-m", "pytest", *arguments, external=True, env=ONE_THREAD)
 
 
@@ -170,7 +183,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of all packages."""
-    install(session, *group("types", "apps"))
+    install(session, *group("types"))
     modules = [f"packages/{package}/src/{package.replace('-', '_')}" for package in PACKAGES]
     session.run("mypy", *modules)
     session.run("mypy", "apps", "tools")

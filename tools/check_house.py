@@ -2,7 +2,8 @@
 
     python tools/check_house.py
 
-Reads source as text; nothing is imported or run.
+Imports go down the floors, no files import each other in a circle, no script is imported by another file, no file of
+product code is longer than 300 lines. Reads source as text; nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = "packages/atrac-modules/tests/test_{}.py"
+IMPORT_NAMES = {"pyyaml": "yaml"}
+"""Distributions whose module has another name."""
+LONGEST = 300
+"""Lines of a file, tables excepted."""
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and top-level name of every import in a file."""
+    """Yield line and dotted name of everything that a file imports, `package.module.name` for `from … import name`."""
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                yield node.lineno, "."
-            elif node.module:
-                yield node.lineno, node.module.split(".")[0]
+            module = "." if node.level else node.module or "."
+            yield from ((node.lineno, module if module == "." else f"{module}.{alias.name}") for alias in node.names)
 
 
 def declared(package: Path) -> set[str]:
@@ -36,7 +40,7 @@ def declared(package: Path) -> set[str]:
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     lists = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
     names = {re.match(r"[\w.-]+", requirement)[0] for requirements in lists for requirement in requirements}  # type: ignore[index]
-    return {name.lower().replace("-", "_") for name in names}
+    return {IMPORT_NAMES.get(name.lower(), name.lower().replace("-", "_")) for name in names}
 
 
 def check_imports(packages: dict[str, Any]) -> Iterator[str]:
@@ -53,12 +57,44 @@ def check_imports(packages: dict[str, Any]) -> Iterator[str]:
             if missing:
                 yield f"packages/{name}/pyproject.toml: the house and the dependencies differ by {sorted(missing)}"
         for path in sorted((folder / "src").rglob("*.py")):
-            for line, module in imported(path):
+            for line, dotted in imported(path):
+                module = dotted.split(".")[0] or "."
                 own = modules.get(module) == name
                 if module == ".":
                     yield f"{path.relative_to(ROOT)}:{line}: relative import"
                 elif not own and module not in sys.stdlib_module_names and module not in allowed:
                     yield f"{path.relative_to(ROOT)}:{line}: imports {module}, which {name} does not declare"
+
+
+def check_circles(files: Mapping[str, Path]) -> Iterator[str]:
+    """Yield a circle of files that import each other, if there is one.
+
+    Args:
+        files: module name to its file.
+    """
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        names = {dotted for _, dotted in imported(path)}
+        # `from package.module import name` names the module, or a module of the package.
+        graph[module] = {one for name in names for one in (name, name.rpartition(".")[0]) if one in files}
+        graph[module].discard(module)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield "files that import each other in a circle: " + " <- ".join(error.args[1])
+
+
+def check_files(files: Mapping[str, Path], scripts: list[Path]) -> Iterator[str]:
+    """Yield files that are too long, and imports of scripts."""
+    for path in [*files.values(), *scripts]:
+        if "_table_" not in path.name and (lines := len(path.read_text().splitlines())) > LONGEST:
+            yield f"{path.relative_to(ROOT)}: {lines} lines, allowed {LONGEST}"
+    names = {path.stem for path in scripts}
+    everything = [*files.values(), *scripts, *ROOT.glob("packages/*/tests/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    for path in everything:
+        for line, dotted in imported(path):
+            if dotted.split(".")[0] in names:
+                yield f"{path.relative_to(ROOT)}:{line}: imports the script {dotted.split('.')[0]}.py"
 
 
 def check_roles(roles: dict[str, str]) -> Iterator[str]:
@@ -84,7 +120,15 @@ def check_roles(roles: dict[str, str]) -> Iterator[str]:
 def main() -> int:
     """Print everything wrong; return 1 if there is something."""
     house = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["house"]
-    wrong = [*check_imports(house["packages"]), *check_roles(house["roles"])]
+    folders = ROOT.glob("packages/*/src")
+    sources = {path: path.relative_to(folder) for folder in folders for path in folder.rglob("*.py")}
+    files = {".".join(own.with_suffix("").parts).removesuffix(".__init__"): path for path, own in sources.items()}
+    wrong = [
+        *check_imports(house["packages"]),
+        *check_circles(files),
+        *check_files(files, sorted(ROOT.glob("apps/*.py"))),
+        *check_roles(house["roles"]),
+    ]
     print("\n".join(wrong) or f"{len(house['packages'])} packages and {len(house['roles'])} roles as in pyproject.toml")
     return bool(wrong)
 
