@@ -17,8 +17,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
 
-from atrac_train.objectives.codec import CodecObjective
 from atrac_train.launch import CONFIGS
+from atrac_train.objectives.codec import CodecObjective
 from atrac_train.settings import read_settings
 
 GIB = 2**30

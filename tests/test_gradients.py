@@ -11,9 +11,7 @@ from atrac_data import NAMES, render
 
 PAIRS = [
     ("neural-stages", "neural-stages"),
-    ("neural-finetuned", "standard"),
-    ("neural-finetuned", "neural"),
-    ("neural", "standard"),
+    ("neural", "neural"),
 ]
 
 

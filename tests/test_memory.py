@@ -12,6 +12,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("measure_memory.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path: Path):
     # The 105 s between the two are 18 MiB as 16-bit samples, 6 % of what either file takes; runs differ by up to 3 %.
