@@ -15,7 +15,6 @@ from typing import Any, Protocol, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from atrac_bitstream.tables import (
     BFU_AMOUNTS,
@@ -27,11 +26,10 @@ from atrac_bitstream.tables import (
     FRAME_SAMPLES,
     WORD_LENGTHS,
 )
-from atrac_codec import build_decoder, build_encoder, to_units
+from atrac_codec import build_decoder, build_encoder
 from atrac_codec.outside import load_pytrac
-from atrac_codec.stream import LEAD_FRAMES
+from atrac_codec.trace import Tracer
 from atrac_data.fields import FIELDS, Frames
-from atrac_modules import FrameBatch
 from atrac_modules.bfu import BfuLayout
 
 
@@ -80,48 +78,19 @@ class BuiltinTeacher:
         self.name = f"builtin {preset}, {decoder}"
         self.fields = tuple(FIELDS)
 
-    @torch.no_grad()
     def frames(self, chunks: Iterable[NDArray[np.float32]]) -> Iterator[Frames]:
         """Encode and decode; see `Teacher`."""
-        lead: NDArray[np.float32] | None = None
-        lead_batch: FrameBatch | None = None
-        loudness: Tensor | None = None
+        tracer = Tracer(self._encoder, self._decoder)
         for chunk in _checked(chunks):
-            pcm = chunk if lead is None else np.concatenate([lead, chunk], axis=1)
-            n_lead = (pcm.shape[1] - chunk.shape[1]) // FRAME_SAMPLES
-            encoded = self._encoder.stages(torch.from_numpy(pcm)[None], n_lead, loudness)
-            batch = encoded.batch.map(lambda field: field[0])
-            joined = batch
-            if lead_batch is not None:
-                joined = FrameBatch(*(torch.cat(pair, 1) for pair in zip(lead_batch, batch, strict=True)))
-            decoded = self._decoder.stages(joined)
-            new = slice(n_lead, None)
-
-            levels = (1 << torch.from_numpy(WORD_LENGTHS)[batch.idwl.long()].clamp(min=1) - 1) - 1
-            levels = self._layout.expand(levels.float(), batch.bsm)
-            error = encoded.scaled[0] - batch.quantized / levels.clamp(min=1.0)
-            tensors = {
-                "pcm": torch.from_numpy(chunk).unflatten(1, (-1, FRAME_SAMPLES)),
-                "bands": encoded.bands[0],
-                "bsm": batch.bsm,
-                "spectrum": encoded.spectrum[0],
-                "max_energy": self._layout.maximum(encoded.spectrum[0].square(), batch.bsm),
-                "idsf": encoded.idsf[0],
-                "scaled": encoded.scaled[0],
-                "loudness": encoded.loudness.expand(len(chunk), -1),
-                "n_bfu": batch.n_bfu,
-                "idwl": batch.idwl,
-                "quantized": batch.quantized,
-                "quantization_error": error * (levels > 0),
-                "units": torch.from_numpy(to_units(batch)),
-                "dec_spectrum": decoded.spectrum[:, new],
-                "dec_bands": decoded.bands[:, new],
-                "dec_pcm": decoded.pcm.unflatten(1, (-1, FRAME_SAMPLES))[:, new],
-            }
-            yield {name: tensors[name].numpy().astype(FIELDS[name].dtype) for name in self.fields}
-            loudness = encoded.loudness_end
-            lead = pcm[:, -LEAD_FRAMES * FRAME_SAMPLES :]
-            lead_batch = joined.map(lambda field: field[:, -LEAD_FRAMES:])
+            traced = tracer.push(torch.from_numpy(chunk)).own
+            spectrum, bsm = traced["spectrum"], traced["bsm"]
+            # Word lengths 0 and 2 .. 16 bits have 0 and 1 .. 32767 levels on either side of zero.
+            levels = (1 << torch.from_numpy(WORD_LENGTHS)[traced["idwl"].long()].clamp(min=1) - 1) - 1
+            levels = self._layout.expand(levels.float(), bsm)
+            error = traced["scaled"] - traced["quantized"] / levels.clamp(min=1.0)
+            traced["max_energy"] = self._layout.maximum(spectrum.square(), bsm)
+            traced["quantization_error"] = error * (levels > 0)
+            yield {name: traced[name].numpy().astype(FIELDS[name].dtype) for name in self.fields}
 
 
 @final
