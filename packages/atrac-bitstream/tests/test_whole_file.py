@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atrac_bitstream import WholeFile
+from atrac_bitstream import WholeFile, write_whole
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
@@ -171,3 +171,13 @@ def test_the_longest_name_is_no_hindrance(place: Path) -> None:
     whole.path.write_bytes(b"all")
     whole.commit()
     assert (place / ("x" * 255)).read_bytes() == b"all"
+
+
+def test_write_whole_replaces_the_file_or_leaves_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = place / "file.bin"
+    write_whole(target, b"one")
+    write_whole(str(target), b"two")
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
+    with pytest.raises(OSError, match="no space"):
+        write_whole(target, b"three")
+    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"two")]

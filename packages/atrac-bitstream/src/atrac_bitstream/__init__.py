@@ -25,7 +25,7 @@ from atrac_bitstream.info import AeaInfo, read_info
 from atrac_bitstream.repair import RepairReport, repair_file
 from atrac_bitstream.sound_unit import SoundUnit
 from atrac_bitstream.tables import readable_value_bits, value_bits
-from atrac_bitstream.whole_file import WholeFile
+from atrac_bitstream.whole_file import WholeFile, write_whole
 
 __all__ = [
     "CODEC_DELAY",
@@ -59,4 +59,5 @@ __all__ = [
     "repair_file",
     "unpack_units",
     "value_bits",
+    "write_whole",
 ]

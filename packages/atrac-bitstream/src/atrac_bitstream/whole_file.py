@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, final
+from types import TracebackType
+from typing import BinaryIO, Self, final
 
 
 @final
 class WholeFile:
-    """A temporary file that takes the place of its target when it is done, or leaves nothing.
+    """A temporary file that replaces its target once it is complete, or leaves nothing.
+
+    As a context manager it commits at the end of the block, and discards what was written if the block raises.
 
     Args:
-        target: path, beside which the temporary file lies (beside what it leads to if it is a link); or binary file
-            object, or path of a pipe or device, which get all of it at the end in one go.
+        target: path, or binary file object. The temporary file of a path lies in the folder of the path, or of the
+            file that a link points to; its name begins with a dot and the first 40 characters of the target's stem,
+            and ends in ".part". A file object, pipe or device receives the complete content in one go at the end.
 
     Raises:
-        OSError: no file can be made there.
+        OSError: the temporary file cannot be created.
 
     Example:
         >>> import io
         >>> target = io.BytesIO()
-        >>> file = WholeFile(target)
-        >>> _ = file.path.write_bytes(b"all")
-        >>> file.commit()
+        >>> with WholeFile(target) as file:
+        ...     _ = file.path.write_bytes(b"all")
         >>> target.getvalue(), file.path.exists()
         (b'all', False)
     """
@@ -35,15 +37,17 @@ class WholeFile:
         self._target: Path | BinaryIO = (
             Path(os.path.realpath(target)) if isinstance(target, str | os.PathLike) else target
         )
-        self._replaces = isinstance(self._target, Path) and (self._target.is_file() or not self._target.exists())
-        folder = self._target.parent if self._replaces and isinstance(self._target, Path) else None
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+        folder, prefix = None, "."
+        if isinstance(self._target, Path) and (self._target.is_file() or not self._target.exists()):
+            folder, prefix = self._target.parent, f".{self._target.stem[:40]}."
+        self._replaces = folder is not None
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
         os.close(descriptor)
         self.path = Path(name)
-        """Where to write."""
+        """The temporary file, to be written to and closed before `commit`."""
 
     def commit(self) -> None:
-        """Give the file its name, replacing one that has it; the temporary file is gone whatever happens."""
+        """Give the file its name, replacing a file of that name; the temporary file is removed in any case."""
         try:
             with self.path.open("rb") as file:
                 if not isinstance(self._target, Path):
@@ -63,5 +67,36 @@ class WholeFile:
 
     def discard(self) -> None:
         """Remove what was written; after `commit` it does nothing."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+
+def write_whole(target: str | os.PathLike[str] | BinaryIO, data: bytes) -> None:
+    """Write a small file whole or not at all, see `WholeFile`.
+
+    Args:
+        target: path, or binary file object.
+        data: the whole content.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import io
+        >>> target = io.BytesIO()
+        >>> write_whole(target, b"all")
+        >>> target.getvalue()
+        b'all'
+    """
+    with WholeFile(target) as file:
+        file.path.write_bytes(data)
