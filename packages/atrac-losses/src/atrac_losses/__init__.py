@@ -22,6 +22,7 @@ from atrac_losses.stft import (
     spectral_convergence,
     stft_loss,
 )
+from atrac_losses.streaming import RunningMeasures
 from atrac_losses.waveform import (
     MeanAbsoluteError,
     MeanSquaredError,
@@ -46,6 +47,7 @@ __all__ = [
     "NoiseToMaskRatio",
     "PreEcho",
     "Reduction",
+    "RunningMeasures",
     "SegmentalSnr",
     "SiSdr",
     "Snr",

@@ -155,23 +155,25 @@ def band_energies(signal: Tensor, ear: EarModel) -> Tensor:
     return power_spectrogram(signal, ear.n_fft, ear.hop) @ _tables(ear, signal.dtype, signal.device).grouping
 
 
-def masked_energies(energies: Tensor, ear: EarModel) -> Tensor:
-    """Return the energy that a sound hides in each band.
+def masked_energies(energies: Tensor, ear: EarModel, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the energy that a sound masks in each band, and what its last frame leaves for the frames after it.
 
     Args:
         energies: the sound, as `band_energies` gives it.
         ear: settings.
+        left: what the frame before the first one left, as this function returned it; default: silence before.
 
-    Shape:    energies [*, F, n_bands] -> [*, F, n_bands]
-    Units:    as energies; never 0, because of the internal noise
+    Shape:    energies [*, F, n_bands], left [*, n_bands] -> mask [*, F, n_bands], left [*, n_bands]
+    Units:    as energies; the mask is never 0, because of the internal noise
     """
     tables = _tables(ear, energies.dtype, energies.device)
     excitation = energies + tables.noise
     if ear.spreading != "none":
         excitation = _spread(excitation, ear)
+    remaining = torch.zeros_like(excitation)
     if ear.forward_masking:
-        excitation = _mask_forward(excitation, tables.decay)
-    return excitation * tables.offset
+        remaining = _decayed(excitation, tables.decay, left)
+    return torch.maximum(excitation, remaining) * tables.offset, remaining[..., -1, :]
 
 
 def _spread(energy: Tensor, ear: EarModel) -> Tensor:
@@ -204,17 +206,20 @@ def _spread_unscaled(energy: Tensor, ear: EarModel) -> Tensor:
     return spread**2.5
 
 
-def _mask_forward(energy: Tensor, decay: Tensor) -> Tensor:
-    """Let energies die away over the frames that follow, [*, F, n_bands]: the larger of now and what is left counts.
+def _decayed(energy: Tensor, decay: Tensor, before: Tensor | None) -> Tensor:
+    """Return what is left of the energies of all frames so far, [*, F, n_bands].
 
-    left[f] = (1 - decay) energy[f] + decay left[f - 1], from silence. After a round of the loop each frame holds what
-    the last `reach` frames left, and so does the frame `reach` before it: together, twice as many.
+    left[f] = (1 - decay) energy[f] + decay left[f - 1], from `before` [*, n_bands] or silence. After each pass of the
+    loop, a frame holds what the last `reach` frames left, and so does the frame `reach` before it: together, twice as
+    many.
     """
     left, reach = (1.0 - decay) * energy, 1
+    if before is not None:
+        left = torch.cat([left[..., :1, :] + decay * before.unsqueeze(-2), left[..., 1:, :]], dim=-2)
     while reach < energy.shape[-2]:
         left = left + decay**reach * pad(left[..., :-reach, :], (0, 0, reach, 0))
         reach *= 2
-    return torch.maximum(energy, left)
+    return left
 
 
 @dataclass(frozen=True)

@@ -45,25 +45,30 @@ class NoiseToMask:
     counted: Tensor | None
 
     @property
+    def quotient(self) -> Tensor:
+        """Noise over mask, as a ratio of energies [*, F, n_bands]."""
+        return self.noise / self.mask
+
+    @property
     def ratio(self) -> Tensor:
         """Noise-to-mask ratio of each signal, dB [*]: ratios of energies, averaged over bands and frames."""
-        return _decibels(masked_mean((self.noise / self.mask).mean(dim=-1), self.counted))
+        return decibels(masked_mean(self.quotient.mean(dim=-1), self.counted))
 
     @property
     def by_band(self) -> Tensor:
         """Ratio of each band, dB [*, n_bands]: averaged over frames."""
         counted = None if self.counted is None else self.counted.unsqueeze(-2)
-        return _decibels(masked_mean((self.noise / self.mask).transpose(-1, -2), counted))
+        return decibels(masked_mean(self.quotient.transpose(-1, -2), counted))
 
     @property
     def by_frame(self) -> Tensor:
         """Ratio of each frame, dB [*, F]: averaged over bands; frames that do not count are in it."""
-        return _decibels((self.noise / self.mask).mean(dim=-1))
+        return decibels(self.quotient.mean(dim=-1))
 
     @property
     def disturbed(self) -> Tensor:
         """Share of frames with a band at 1.5 dB or more, [*], 0 to 1; it has no gradient."""
-        worst = _decibels((self.noise / self.mask).amax(dim=-1))
+        worst = decibels(self.quotient.amax(dim=-1))
         return masked_mean((worst >= DISTURBED_DB).to(worst.dtype), self.counted)
 
 
@@ -92,7 +97,7 @@ def noise_to_mask(
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
         noise = band_energies(pair.estimate - pair.reference, ear)
-        masked = masked_energies(band_energies(pair.reference, ear), ear)
+        masked, _ = masked_energies(band_energies(pair.reference, ear), ear)
     return NoiseToMask(noise, masked, frames_that_count(pair.valid, ear.hop))
 
 
@@ -155,5 +160,6 @@ class NoiseToMaskRatio(nn.Module):
         return nmr(estimate, reference, mask, self.reduction, ear=self.ear)
 
 
-def _decibels(energy: Tensor) -> Tensor:
+def decibels(energy: Tensor) -> Tensor:
+    """Convert a ratio of energies to dB, `FLOOR_DB` for 0."""
     return 10.0 * torch.log10(energy + 10.0 ** (FLOOR_DB / 10.0))

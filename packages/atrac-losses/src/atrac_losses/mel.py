@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, check_reduction, reduce_frames
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram
 
@@ -138,9 +138,7 @@ def mel_distance(
     with autocast_off(pair.estimate):
         levels = [10.0 * torch.log10(power_spectrogram(x, n_fft, hop) @ bank + 10.0 ** (floor / 10.0)) for x in signals]
         distance = (levels[0] - levels[1]).abs().mean(dim=-1)
-        frames = frames_that_count(pair.valid, hop)
-        counted = None if frames is None else frames.any(dim=-1)
-        return reduce_batch(masked_mean(distance, frames), reduction, counted)
+        return reduce_frames(distance, frames_that_count(pair.valid, hop), reduction)
 
 
 @final

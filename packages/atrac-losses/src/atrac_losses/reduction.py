@@ -68,3 +68,21 @@ def reduce_batch(values: Tensor, reduction: Reduction = "mean", counted: Tensor 
     if reduction == "sum":
         return total
     return total / (values.numel() if counted is None else counted.sum().clamp(min=1))
+
+
+def reduce_frames(values: Tensor, counted: Tensor | None, reduction: Reduction = "mean") -> Tensor:
+    """Average over frames, then reduce the batch; a signal without a frame that counts is left out.
+
+    Args:
+        values: one value per frame.
+        counted: true where a frame counts; None for all.
+        reduction: as `reduce_batch`.
+
+    Shape:    values, counted [*, F] -> [] for mean and sum, [*] for none
+    Raises:   ValueError for an unknown reduction.
+    Example:
+        >>> import torch
+        >>> reduce_frames(torch.tensor([[2.0, 4.0], [9.0, 9.0]]), torch.tensor([[True, True], [False, False]]))
+        tensor(3.)
+    """
+    return reduce_batch(masked_mean(values, counted), reduction, None if counted is None else counted.any(dim=-1))

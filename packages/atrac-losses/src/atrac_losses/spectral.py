@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, check_reduction, reduce_frames
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram, root
 
@@ -57,14 +57,32 @@ def log_spectral_distance(
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
         n_bins = n_fft // 2 + 1 if f_max is None else int(f_max * n_fft / sample_rate) + 1
-        levels = [
-            10.0 * torch.log10(power_spectrogram(signal, n_fft, hop)[..., :n_bins] + 10.0 ** (floor / 10.0))
-            for signal in (pair.estimate, pair.reference)
-        ]
-        distance = root((levels[0] - levels[1]).square().mean(dim=-1))
-        centres = frames_that_count(pair.valid, hop)
-        counted = None if centres is None else centres.any(dim=-1)
-        return reduce_batch(masked_mean(distance, centres), reduction, counted)
+        distances = frame_distances(pair.estimate, pair.reference, n_fft, hop, n_bins, floor)
+        return reduce_frames(distances, frames_that_count(pair.valid, hop), reduction)
+
+
+def frame_distances(
+    estimate: Tensor,
+    reference: Tensor,
+    n_fft: int = 2048,
+    hop: int = 512,
+    n_bins: int | None = None,
+    floor: float = -100.0,
+) -> Tensor:
+    """Measure the distance of each frame of `log_spectral_distance`.
+
+    Args:
+        estimate, reference, n_fft, hop, floor: as `log_spectral_distance`.
+        n_bins: number of bins compared, from 0 Hz up; default: all.
+
+    Shape:    estimate, reference [*, T] -> [*, ceil(T / hop)]
+    Units:    dB
+    """
+    levels = [
+        10.0 * torch.log10(power_spectrogram(signal, n_fft, hop)[..., :n_bins] + 10.0 ** (floor / 10.0))
+        for signal in (estimate, reference)
+    ]
+    return root((levels[0] - levels[1]).square().mean(dim=-1))
 
 
 @final

@@ -81,7 +81,7 @@ def snr(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reducti
     with autocast_off(pair.estimate):
         signal = masked_mean(pair.reference.square(), pair.valid)
         noise = masked_mean((pair.reference - pair.estimate).square(), pair.valid)
-        return reduce_batch(_ratio_db(signal, noise), reduction, pair.counted)
+        return reduce_batch(ratio_db(signal, noise), reduction, pair.counted)
 
 
 def si_sdr(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
@@ -110,7 +110,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, redu
         target = gain.unsqueeze(-1) * pair.reference
         signal = masked_mean(target.square(), pair.valid)
         noise = masked_mean((pair.estimate - target).square(), pair.valid)
-        return reduce_batch(_ratio_db(signal, noise), reduction, pair.counted)
+        return reduce_batch(ratio_db(signal, noise), reduction, pair.counted)
 
 
 def segmental_snr(
@@ -159,14 +159,29 @@ def segmental_snr(
     _check_segments(frame, lowest, highest)
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
-        valid = torch.ones_like(pair.reference, dtype=torch.bool) if pair.valid is None else pair.valid
-        inside = _frames(valid, frame)
-        reference_frames = _frames(pair.reference, frame)
-        signal = masked_mean(reference_frames.square(), inside)
-        noise = masked_mean((reference_frames - _frames(pair.estimate, frame)).square(), inside)
-        heard = inside.any(dim=-1) & (signal >= 10.0 ** (silence / 10.0))
-        values = masked_mean(_ratio_db(signal, noise).clamp(lowest, highest), heard)
-        return reduce_batch(values, reduction, heard.any(dim=-1))
+        ratios, counted = segment_ratios(pair, frame, lowest, highest, silence)
+        return reduce_batch(masked_mean(ratios, counted), reduction, counted.any(dim=-1))
+
+
+def segment_ratios(
+    pair: SignalPair, frame: int = 512, lowest: float = -10.0, highest: float = 80.0, silence: float = -80.0
+) -> tuple[Tensor, Tensor]:
+    """Measure the signal-to-noise ratio of each frame of `segmental_snr`, and tell which frames count.
+
+    Args:
+        pair: the two signals.
+        frame, lowest, highest, silence: as `segmental_snr`.
+
+    Shape:    [*, T] -> ratios, counted [*, ceil(T / frame)]
+    Units:    dB of power
+    """
+    valid = torch.ones_like(pair.reference, dtype=torch.bool) if pair.valid is None else pair.valid
+    inside = _frames(valid, frame)
+    reference_frames = _frames(pair.reference, frame)
+    signal = masked_mean(reference_frames.square(), inside)
+    noise = masked_mean((reference_frames - _frames(pair.estimate, frame)).square(), inside)
+    counted = inside.any(dim=-1) & (signal >= 10.0 ** (silence / 10.0))
+    return ratio_db(signal, noise).clamp(lowest, highest), counted
 
 
 @final
@@ -271,7 +286,7 @@ class SegmentalSnr(nn.Module):
         return -segmental_snr(estimate, reference, mask, self.reduction, frame=self.frame, **options)
 
 
-def _ratio_db(signal: Tensor, noise: Tensor) -> Tensor:
+def ratio_db(signal: Tensor, noise: Tensor) -> Tensor:
     """Ratio of two powers in dB, held within +-LIMIT_DB.
 
     Each power gets a share of the other, so the limit does not depend on level. The difference of two
