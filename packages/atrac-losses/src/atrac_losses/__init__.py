@@ -1,20 +1,19 @@
 """Measures of how far one sound is from another, all but the two of speech differentiable.
 
-Functions take `(estimate, reference, mask=None, reduction="mean")` on `[*, T]`; modules return a loss to
-minimise.
+Functions take `(estimate, reference, mask=None, reduction="mean")` on `[*, T]`; `Loss` makes a module to minimise
+of any of them.
 """
 
 from atrac_losses.__about__ import __version__
 from atrac_losses.ear import EarModel
-from atrac_losses.masking import NoiseToMask, NoiseToMaskRatio, nmr, noise_to_mask
-from atrac_losses.mel import MelDistance, mel_distance, mel_filterbank
-from atrac_losses.preecho import PreEcho, pre_echo
+from atrac_losses.loss import Loss
+from atrac_losses.masking import NoiseToMask, nmr, noise_to_mask
+from atrac_losses.mel import mel_distance, mel_filterbank
+from atrac_losses.preecho import pre_echo
 from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
-from atrac_losses.spectral import LogSpectralDistance, log_spectral_distance
+from atrac_losses.spectral import log_spectral_distance
 from atrac_losses.speech import pesq, stoi
 from atrac_losses.stft import (
-    MultiResolutionStftLoss,
-    StftLoss,
     StftPart,
     log_magnitude_error,
     multi_resolution_stft_loss,
@@ -24,11 +23,6 @@ from atrac_losses.stft import (
 )
 from atrac_losses.streaming import RunningMeasures
 from atrac_losses.waveform import (
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SegmentalSnr,
-    SiSdr,
-    Snr,
     l1,
     mse,
     segmental_snr,
@@ -38,20 +32,10 @@ from atrac_losses.waveform import (
 
 __all__ = [
     "EarModel",
-    "LogSpectralDistance",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "MelDistance",
-    "MultiResolutionStftLoss",
+    "Loss",
     "NoiseToMask",
-    "NoiseToMaskRatio",
-    "PreEcho",
     "Reduction",
     "RunningMeasures",
-    "SegmentalSnr",
-    "SiSdr",
-    "Snr",
-    "StftLoss",
     "StftPart",
     "__version__",
     "l1",

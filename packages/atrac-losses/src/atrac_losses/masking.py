@@ -11,13 +11,12 @@ Differs: the error is the spectrum of the difference of the waveforms, where the
 """
 
 from dataclasses import dataclass
-from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atrac_losses.ear import EarModel, band_energies, masked_energies
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import frames_that_count
 
@@ -134,30 +133,9 @@ def nmr(
         >>> round(nmr(1.001 * hiss, hiss).item())
         -60
     """
-    check_reduction(reduction)
     result = noise_to_mask(estimate, reference, mask, ear=ear)
     with autocast_off(result.noise):
         return reduce_batch(result.ratio, reduction, None if result.counted is None else result.counted.any(dim=-1))
-
-
-@final
-class NoiseToMaskRatio(nn.Module):
-    """`nmr` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        ear: settings; default: `EarModel()`.
-    """
-
-    def __init__(self, reduction: Reduction = "mean", *, ear: EarModel | None = None) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction: Reduction = reduction
-        self.ear = ear or EarModel()
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `nmr`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return nmr(estimate, reference, mask, self.reduction, ear=self.ear)
 
 
 def decibels(energy: Tensor) -> Tensor:

@@ -2,12 +2,11 @@
 
 import math
 from functools import lru_cache
-from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atrac_losses.reduction import Reduction, check_reduction, reduce_frames
+from atrac_losses.reduction import Reduction, reduce_frames
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram
 
@@ -139,52 +138,6 @@ def mel_distance(
         levels = [10.0 * torch.log10(power_spectrogram(x, n_fft, hop) @ bank + 10.0 ** (floor / 10.0)) for x in signals]
         distance = (levels[0] - levels[1]).abs().mean(dim=-1)
         return reduce_frames(distance, frames_that_count(pair.valid, hop), reduction)
-
-
-@final
-class MelDistance(nn.Module):
-    """`mel_distance` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        sample_rate, n_fft, hop, n_mels, f_min, f_max, floor: as `mel_distance`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        sample_rate: float = 44100,
-        n_fft: int = 2048,
-        hop: int = 512,
-        n_mels: int = 80,
-        f_min: float = 0.0,
-        f_max: float | None = None,
-        floor: float = -100.0,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        check_frames(n_fft, hop)
-        mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max)
-        self.reduction: Reduction = reduction
-        self.sample_rate, self.n_fft, self.hop = sample_rate, n_fft, hop
-        self.n_mels, self.f_min, self.f_max, self.floor = n_mels, f_min, f_max, floor
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `mel_distance`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return mel_distance(
-            estimate,
-            reference,
-            mask,
-            self.reduction,
-            sample_rate=self.sample_rate,
-            n_fft=self.n_fft,
-            hop=self.hop,
-            n_mels=self.n_mels,
-            f_min=self.f_min,
-            f_max=self.f_max,
-            floor=self.floor,
-        )
 
 
 @lru_cache(maxsize=32)

@@ -4,13 +4,11 @@ A transform coder spreads its error evenly over a block. Where the block begins 
 error that the attack hides lies bare before it. This measure looks there alone.
 """
 
-from typing import final
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
 
 FLOOR_DB = -100.0
@@ -78,7 +76,6 @@ def pre_echo(
         >>> round(pre_echo(attack + early, attack).item()), round(pre_echo(attack + late, attack).item())
         (-2, -100)
     """
-    check_reduction(reduction)
     _check_options(block, before, rise, emphasis)
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
@@ -100,49 +97,6 @@ def pre_echo(
         allowed = quiet.sum(dim=-1) + 10.0 ** (floor / 10.0) * past.sum(dim=-1).to(sound) * attack
         bare = masked_mean(wrong.sum(dim=-1) / torch.where(onset, allowed, torch.ones_like(allowed)), onset)
         return reduce_batch(10.0 * torch.log10(bare + 10.0 ** (FLOOR_DB / 10.0)), reduction, onset.any(dim=-1))
-
-
-@final
-class PreEcho(nn.Module):
-    """`pre_echo` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        block, before, rise, silence, floor, emphasis: as `pre_echo`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        block: int = 64,
-        before: int = 1024,
-        rise: float = 10.0,
-        silence: float = -60.0,
-        floor: float = -60.0,
-        emphasis: float = 0.95,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        _check_options(block, before, rise, emphasis)
-        self.reduction: Reduction = reduction
-        self.block, self.before, self.rise = block, before, rise
-        self.silence, self.floor, self.emphasis = silence, floor, emphasis
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `pre_echo`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return pre_echo(
-            estimate,
-            reference,
-            mask,
-            self.reduction,
-            block=self.block,
-            before=self.before,
-            rise=self.rise,
-            silence=self.silence,
-            floor=self.floor,
-            emphasis=self.emphasis,
-        )
 
 
 def _emphasise(signal: Tensor, valid: Tensor | None, emphasis: float) -> Tensor:

@@ -1,11 +1,9 @@
 """The log-spectral distance: how far two spectra lie apart in decibels."""
 
-from typing import final
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atrac_losses.reduction import Reduction, check_reduction, reduce_frames
+from atrac_losses.reduction import Reduction, reduce_frames
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram, root
 
@@ -83,46 +81,6 @@ def frame_distances(
         for signal in (estimate, reference)
     ]
     return root((levels[0] - levels[1]).square().mean(dim=-1))
-
-
-@final
-class LogSpectralDistance(nn.Module):
-    """`log_spectral_distance` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        sample_rate, n_fft, hop, f_max, floor: as `log_spectral_distance`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        sample_rate: float = 44100,
-        n_fft: int = 2048,
-        hop: int = 512,
-        f_max: float | None = None,
-        floor: float = -100.0,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        _check_options(sample_rate, n_fft, hop, f_max)
-        self.reduction: Reduction = reduction
-        self.sample_rate, self.n_fft, self.hop, self.f_max, self.floor = sample_rate, n_fft, hop, f_max, floor
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `log_spectral_distance`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return log_spectral_distance(
-            estimate,
-            reference,
-            mask,
-            self.reduction,
-            sample_rate=self.sample_rate,
-            n_fft=self.n_fft,
-            hop=self.hop,
-            f_max=self.f_max,
-            floor=self.floor,
-        )
 
 
 def _check_options(sample_rate: float, n_fft: int, hop: int, f_max: float | None) -> None:

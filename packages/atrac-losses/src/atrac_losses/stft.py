@@ -12,12 +12,11 @@ with `functools.partial`, weights beside the part: `parts=((1.0, spectral_conver
 """
 
 from collections.abc import Callable, Sequence
-from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
 from atrac_losses.spectrogram import check_frames, frames_that_count, power, root, spectrogram
 
@@ -184,7 +183,6 @@ def multi_resolution_stft_loss(
         >>> round(multi_resolution_stft_loss(0.5 * hiss, hiss).item(), 3)
         1.193
     """
-    check_reduction(reduction)
     _check_options(parts, resolutions)
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
@@ -198,63 +196,6 @@ def multi_resolution_stft_loss(
             total = total + torch.where(counted, value, torch.zeros_like(value))
             seen = seen + counted
         return reduce_batch(total / seen.clamp(min=1.0), reduction, seen > 0)
-
-
-@final
-class StftLoss(nn.Module):
-    """`stft_loss` as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        parts, n_fft, hop: as `stft_loss`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        parts: Sequence[tuple[float, StftPart]] = PARTS,
-        n_fft: int = 1024,
-        hop: int = 256,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        _check_options(parts, ((n_fft, hop),))
-        self.reduction: Reduction = reduction
-        self.parts, self.n_fft, self.hop = tuple(parts), n_fft, hop
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `stft_loss`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return stft_loss(estimate, reference, mask, self.reduction, parts=self.parts, n_fft=self.n_fft, hop=self.hop)
-
-
-@final
-class MultiResolutionStftLoss(nn.Module):
-    """`multi_resolution_stft_loss` as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        parts, resolutions: as `multi_resolution_stft_loss`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        parts: Sequence[tuple[float, StftPart]] = PARTS,
-        resolutions: Sequence[tuple[int, int]] = RESOLUTIONS,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        _check_options(parts, resolutions)
-        self.reduction: Reduction = reduction
-        self.parts, self.resolutions = tuple(parts), tuple(resolutions)
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `multi_resolution_stft_loss`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return multi_resolution_stft_loss(
-            estimate, reference, mask, self.reduction, parts=self.parts, resolutions=self.resolutions
-        )
 
 
 def _check_options(parts: Sequence[tuple[float, StftPart]], resolutions: Sequence[tuple[int, int]]) -> None:

@@ -8,13 +8,11 @@ Ratios are held within +-120 dB (`LIMIT_DB`), smoothly and whatever the level, w
 gradients finite for equal inputs and for silence; two silent signals are at 0 dB.
 """
 
-from typing import final
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from atrac_losses.reduction import Reduction, check_reduction, masked_mean, reduce_batch
+from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
 
 LIMIT_DB = 120.0
@@ -182,108 +180,6 @@ def segment_ratios(
     noise = masked_mean((reference_frames - _frames(pair.estimate, frame)).square(), inside)
     counted = inside.any(dim=-1) & (signal >= 10.0 ** (silence / 10.0))
     return ratio_db(signal, noise).clamp(lowest, highest), counted
-
-
-@final
-class MeanSquaredError(nn.Module):
-    """`mse` as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-    """
-
-    def __init__(self, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction: Reduction = reduction
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `mse`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return mse(estimate, reference, mask, self.reduction)
-
-
-@final
-class MeanAbsoluteError(nn.Module):
-    """`l1` as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-    """
-
-    def __init__(self, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction: Reduction = reduction
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return `l1`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return l1(estimate, reference, mask, self.reduction)
-
-
-@final
-class Snr(nn.Module):
-    """The negative of `snr` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-    """
-
-    def __init__(self, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction: Reduction = reduction
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return -`snr`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return -snr(estimate, reference, mask, self.reduction)
-
-
-@final
-class SiSdr(nn.Module):
-    """The negative of `si_sdr` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-    """
-
-    def __init__(self, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction: Reduction = reduction
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return -`si_sdr`: estimate, reference, mask [*, T] -> [] or [*]."""
-        return -si_sdr(estimate, reference, mask, self.reduction)
-
-
-@final
-class SegmentalSnr(nn.Module):
-    """The negative of `segmental_snr` in dB, as a loss to minimise.
-
-    Args:
-        reduction: "mean", "sum" or "none" over the batch.
-        frame, lowest, highest, silence: as `segmental_snr`.
-    """
-
-    def __init__(
-        self,
-        reduction: Reduction = "mean",
-        *,
-        frame: int = 512,
-        lowest: float = -10.0,
-        highest: float = 80.0,
-        silence: float = -80.0,
-    ) -> None:
-        super().__init__()
-        check_reduction(reduction)
-        _check_segments(frame, lowest, highest)
-        self.reduction: Reduction = reduction
-        self.frame, self.lowest, self.highest, self.silence = frame, lowest, highest, silence
-
-    def forward(self, estimate: Tensor, reference: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return -`segmental_snr`: estimate, reference, mask [*, T] -> [] or [*]."""
-        options = {"lowest": self.lowest, "highest": self.highest, "silence": self.silence}
-        return -segmental_snr(estimate, reference, mask, self.reduction, frame=self.frame, **options)
 
 
 def ratio_db(signal: Tensor, noise: Tensor) -> Tensor:

@@ -17,14 +17,12 @@ from atrac_codec.checkpoint import loadable
 from atrac_codec.codec_folder import ROLES
 from atrac_losses import (
     EarModel,
-    LogSpectralDistance,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    MelDistance,
-    MultiResolutionStftLoss,
-    NoiseToMaskRatio,
-    Snr,
+    Loss,
+    l1,
     log_spectral_distance,
+    mel_distance,
+    mse,
+    multi_resolution_stft_loss,
     nmr,
     segmental_snr,
     snr,
@@ -56,15 +54,15 @@ class BandError(nn.Module):
 
 
 LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
-    "l1": MeanAbsoluteError,
-    "mse": MeanSquaredError,
-    "snr": Snr,
-    "stft": MultiResolutionStftLoss,
-    "mel": MelDistance,
-    "lsd": lambda: LogSpectralDistance(n_fft=1024, hop=256),
+    "l1": lambda: Loss(l1),
+    "mse": lambda: Loss(mse),
+    "snr": lambda: Loss(snr),
+    "stft": lambda: Loss(multi_resolution_stft_loss),
+    "mel": lambda: Loss(mel_distance),
+    "lsd": lambda: Loss(log_spectral_distance, n_fft=1024, hop=256),
     "bands": BandError,
-    "nmr": lambda: NoiseToMaskRatio(ear=EarModel(n_fft=1024, bands_per_bark=2)),
-    "nmr-fine": lambda: NoiseToMaskRatio(ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")),
+    "nmr": lambda: Loss(nmr, ear=EarModel(n_fft=1024, bands_per_bark=2)),
+    "nmr-fine": lambda: Loss(nmr, ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")),
 }
 """What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""
 AUXILIARY: Final = (
