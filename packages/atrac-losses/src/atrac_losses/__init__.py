@@ -1,4 +1,4 @@
-"""Measures of how far one sound is from another, all but the two of speech differentiable.
+"""Measures of the difference between two sounds, differentiable but for the two measures of speech.
 
 Functions take `(estimate, reference, mask=None, reduction="mean")` on `[*, T]`; `Loss` makes a module to minimise
 of any of them.
@@ -22,13 +22,7 @@ from atrac_losses.stft import (
     stft_loss,
 )
 from atrac_losses.streaming import RunningMeasures
-from atrac_losses.waveform import (
-    l1,
-    mse,
-    segmental_snr,
-    si_sdr,
-    snr,
-)
+from atrac_losses.waveform import l1, mse, segmental_snr, si_sdr, snr
 
 __all__ = [
     "EarModel",

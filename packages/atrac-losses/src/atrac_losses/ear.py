@@ -1,4 +1,4 @@
-"""A model of the ear: from sound to energies in bands of the inner ear, and from those to what they mask.
+"""A model of the ear: from sound to energies in bands of the inner ear, and from those to the energy they mask.
 
     sound ─power spectrum─ outer, middle ear ─ bands ─→ energies
     energies ─ + internal noise ─ spreading over frequency ─ forward masking ─ offset ─→ mask
@@ -35,7 +35,8 @@ class EarModel:
         hop: samples from frame to frame; 1024 in the standard.
         f_min, f_max: Hz, the lowest and highest frequency that counts; 80 and 18000 in the standard.
         bands_per_bark: 4 in the standard's basic version, 2 in its advanced one. Fewer are faster.
-        level: dB SPL at which a full-scale sine is heard; 92 in the standard. Lower leaves more to the internal noise.
+        level: dB SPL at which a full-scale sine is played; 92 in the standard. The lower, the more the internal noise
+            masks.
         spreading: "level" for upper slopes that get flatter with the level, as in the standard; "fixed" for those of
             60 dB SPL at any level; "none" for no spreading over frequency.
         forward_masking: whether sounds mask those after them, as in the standard.
@@ -107,21 +108,25 @@ def bark_to_hertz(z: Tensor) -> Tensor:
     return 650.0 * torch.sinh(z / 7.0)
 
 
-def ear_weight(f: Tensor) -> Tensor:
-    """Weight of outer and middle ear in dB at f in Hz.
+def threshold_in_quiet(f: Tensor) -> Tensor:
+    """Level in dB SPL of the faintest audible tone at f in Hz.
 
-    -0.6 * 3.64 k ** -0.8 + 6.5 exp(-0.6 (k - 3.3) ** 2) - 0.001 k ** 3.6, k in kHz
+    3.64 k ** -0.8 - 6.5 exp(-0.6 (k - 3.3) ** 2) + 0.001 k ** 3.6, k in kHz
 
+    Source:   BS.1387-1, as [KABAL-2003] has it
+    Differs:  from Terhardt's formula, which has k ** 4 and rises more steeply: 65 dB at 16 kHz, where this has 22.
     Example:
-        >>> round(ear_weight(torch.tensor(1000.0)).item(), 3)
-        -1.913
+        >>> threshold_in_quiet(torch.tensor([1000.0, 16000.0]))
+        tensor([ 3.3691, 22.0218])
     """
     k = f / 1000.0
-    return -0.6 * 3.64 * k**-0.8 + 6.5 * torch.exp(-0.6 * (k - 3.3) ** 2) - 0.001 * k**3.6
+    return 3.64 * k**-0.8 - 6.5 * torch.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6
 
 
 def internal_noise(f: Tensor) -> Tensor:
-    """Level of the ear's own noise in a band around f in Hz, in dB: 0.4 * 3.64 k ** -0.8, k in kHz.
+    """Level of the ear's own noise in a band around f in Hz, in dB: 0.4 of the threshold's rise towards the bass.
+
+    0.4 * 3.64 k ** -0.8, k in kHz
 
     Example:
         >>> round(internal_noise(torch.tensor(1000.0)).item(), 3)
@@ -130,8 +135,18 @@ def internal_noise(f: Tensor) -> Tensor:
     return 0.4 * 3.64 * (f / 1000.0) ** -0.8
 
 
+def ear_weight(f: Tensor) -> Tensor:
+    """Weight of outer and middle ear in dB at f in Hz: what of the threshold in quiet is not internal noise.
+
+    Example:
+        >>> round(ear_weight(torch.tensor(1000.0)).item(), 3)
+        -1.913
+    """
+    return internal_noise(f) - threshold_in_quiet(f)
+
+
 def masking_offset(bark: Tensor) -> Tensor:
-    """How far in dB a mask lies below what masks: 3 up to 12 Bark above the lowest band, from there on 0.25 a Bark.
+    """Distance in dB of a mask below its masker: 3 up to 12 Bark above the lowest band, from there on 0.25 per Bark.
 
     Example:
         >>> masking_offset(torch.tensor([0.0, 12.0, 20.0])).tolist()
@@ -179,8 +194,8 @@ def masked_energies(energies: Tensor, ear: EarModel, left: Tensor | None = None)
 def _spread(energy: Tensor, ear: EarModel) -> Tensor:
     """Spread energies over the bands around them, [*, F, n_bands].
 
-    Down by 27 dB per Bark, up by 24 + 230 Hz / f - 0.2 dB per dB of level; what meets in a band adds up as its power of
-    0.4. A flat spectrum at 0 dB SPL stays as it is.
+    Down by 27 dB per Bark, up by 24 + 230 Hz / f - 0.2 dB per dB of level; energies that meet in a band are added as
+    powers of 0.4. A flat spectrum at 0 dB SPL stays as it is.
     """
     flat = torch.ones(energy.shape[-1], dtype=energy.dtype, device=energy.device)
     return _spread_unscaled(energy, ear) / _spread_unscaled(flat, ear)
@@ -193,12 +208,12 @@ def _spread_unscaled(energy: Tensor, ear: EarModel) -> Tensor:
     down = 10.0 ** (-2.7 * width)
     up = 10.0 ** (width * (-2.4 - 23.0 / _tables(ear, energy.dtype, energy.device).centre + 0.2 * level))
     up = up.clamp(max=0.999)  # from about 120 dB SPL on it would not fall at all
-    # Each band gives away its energy, whatever the slopes: the sum of both geometric series is taken out.
+    # Each band spreads its own energy whatever the slopes, so divide by the sum of both geometric series.
     total = (1.0 - down ** (place + 1.0)) / (1.0 - down) + (1.0 - up ** (n - place)) / (1.0 - up) - 1.0
     given = (energy / total) ** 0.4
 
     distance = place[:, None] - place
-    spread = given @ torch.where(distance > 0, down ** (0.4 * distance.clamp(min=0.0)), torch.zeros_like(distance))
+    spread: Tensor = given @ torch.where(distance > 0, down ** (0.4 * distance.clamp(min=0.0)), 0.0)
     fall = up**0.4
     for d in range(n):
         spread = spread + pad(given, (d, 0))
@@ -224,7 +239,7 @@ def _decayed(energy: Tensor, decay: Tensor, before: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class _Tables:
-    """What an ear model needs.
+    """Tables of an ear model.
 
     Shape: centre, noise, offset, decay [n_bands], grouping [n_fft // 2 + 1, n_bands]
     """
@@ -238,9 +253,10 @@ class _Tables:
 
 @lru_cache(maxsize=32)
 def _tables(ear: EarModel, dtype: torch.dtype, device: torch.device) -> _Tables:
-    """Work the tables out in float64 and cast them once.
+    """Compute the tables in float64 and cast them once.
 
-    Kept for the next call, so never made in inference mode, whose tensors no later gradient may touch.
+    They are kept for the next call, so they are never made in inference mode: no later gradient may pass through its
+    tensors.
     """
     with torch.inference_mode(False), torch.device("cpu"):
         edges, centre = ear.edges, ear.centres

@@ -23,14 +23,13 @@ class Loss(nn.Module, Generic[Options]):
         measure: a function of this package, or any other with the same first four arguments; not `stoi` and `pesq`,
             which have no gradient.
         reduction: "mean", "sum" or "none" over the batch.
-        options: options of the measure.
+        args, options: options of the measure.
 
     Raises:
         TypeError: the measure has no option of that name.
         ValueError: the reduction is unknown, or an option is outside its range.
 
     Example:
-        >>> import torch
         >>> from atrac_losses import mel_distance
         >>> loss = Loss(mel_distance, n_mels=40)
         >>> loss(torch.ones(2, 4096), torch.ones(2, 4096))
@@ -58,4 +57,5 @@ class Loss(nn.Module, Generic[Options]):
 
     def __repr__(self) -> str:
         name = getattr(self.measure, "__name__", repr(self.measure))
-        return f"Loss({', '.join([name, *(f'{k}={v!r}' for k, v in self.options.items())])})"
+        options = [f"{option}={value!r}" for option, value in dict[str, object](**self.options).items()]
+        return f"Loss({', '.join([name, *options])})"

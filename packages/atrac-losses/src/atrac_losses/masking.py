@@ -1,7 +1,7 @@
-"""Noise-to-mask ratio: how far the error stands above what the reference hides, on a model of the ear.
+"""Noise-to-mask ratio: how far the error exceeds the level that the reference masks, by a model of the ear.
 
-    reference ─ ear ─ energies ─ what they mask ─→ mask
-    error     ─ ear ─ energies ─────────────────→ noise
+    reference ─ ear ─ energies ─ masking ─→ mask
+    error     ─ ear ─ energies ───────────→ noise
 
 Source: ITU-R BS.1387-1, annex 2, as [KABAL-2003] works it out; the ear is in `ear.py`. The ratio is the standard's
     model output variable Total NMR, the share of disturbed frames its RelDistFrames.
@@ -28,11 +28,11 @@ FLOOR_DB = -100.0
 
 @dataclass(frozen=True)
 class NoiseToMask:
-    """Noise and mask, band by band, and what is read off them.
+    """Noise and mask in each band, and the numbers derived from them.
 
     Args:
         noise: energy of the error.
-        mask: energy that the reference hides.
+        mask: energy that the reference masks.
         counted: frames that count; None for all.
 
     Shape:  noise, mask [*, F, n_bands], counted [*, F]
@@ -77,8 +77,8 @@ def noise_to_mask(
     """Measure noise and mask in the bands of the ear.
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count. A frame counts when the sample at
             its centre does.
         ear: settings; default: `EarModel()`.
@@ -112,13 +112,13 @@ def nmr(
 
     ratio = 10 log10(mean over frames and bands of noise / mask + 1e-10)
 
-    At 0 dB the noise is where the mask ends, on average; single bands and frames are heard well below that, which
+    At 0 dB the noise equals the mask on average. Single bands and frames are audible at lower ratios already, which
     `noise_to_mask(...).disturbed` counts. A signal without a frame that counts is left out of mean and sum, and reads 0
     under "none".
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         ear: settings; default: `EarModel()`. Train on other settings than those you report.

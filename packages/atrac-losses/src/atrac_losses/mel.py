@@ -107,8 +107,8 @@ def mel_distance(
     reads 0 under "none".
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         sample_rate: Hz, default 44100.
@@ -130,7 +130,6 @@ def mel_distance(
         >>> round(mel_distance(hiss, 10.0 * hiss).item(), 3)
         20.0
     """
-    check_frames(n_fft, hop)
     pair = SignalPair.of(estimate, reference, mask)
     signals = pair.estimate, pair.reference
     bank = _scaled_bank(sample_rate, n_fft, n_mels, f_min, f_max, pair.estimate.dtype, pair.estimate.device)
@@ -152,7 +151,7 @@ def _scaled_bank(
 ) -> Tensor:
     """Return the filterbank times the width of a bin, [n_fft // 2 + 1, n_mels]: weights of a mean over bins.
 
-    Kept for the next call, so never made in inference mode, whose tensors no later gradient may touch.
+    It is kept for the next call, so it is never made in inference mode: no later gradient may pass through its tensors.
     """
     with torch.inference_mode(False), torch.device("cpu"):
         bank = mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max).T * (sample_rate / n_fft)

@@ -1,7 +1,7 @@
-"""Pre-echo: what sounds before an attack and is not in the reference.
+"""Pre-echo: error before an attack.
 
 A transform coder spreads its error evenly over a block. Where the block begins in quiet and ends in an attack, the
-error that the attack hides lies bare before it. This measure looks there alone.
+attack does not mask the error before it. This measure looks at that part alone.
 """
 
 import torch
@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
-from atrac_losses.signals import SignalPair, autocast_off
+from atrac_losses.signals import SignalPair, autocast_off, cut
 
 FLOOR_DB = -100.0
-"""What equal signals with an onset are at."""
+"""Value for equal signals with an onset."""
 
 
 def pre_echo(
@@ -41,17 +41,17 @@ def pre_echo(
     pre_echo = 10 log10(mean over onsets of bare + 1e-10)
 
     "The blocks before" are those of the `before` samples before block b, fewer at the beginning and after padding; with
-    none, there is no onset. The block after b is asked as well, so that an attack is found wherever in a block it
-    begins; what is looked at ends before the attack, by less than two blocks.
+    none, there is no onset. The block after b is examined as well, so that an attack is found wherever in a block
+    it begins; the blocks examined for error end before the attack, by less than two blocks.
 
     Onsets are found on the reference, so they do not depend on the estimate. At 0 dB there is as much error as there
     was sound (or as the floor allows), at +20 dB a hundred times as much. The mean is one of energies: one bad pre-echo
-    is not made up for by many good ones. A signal without an onset is left out of mean and sum, and reads 0 under
+    is not compensated by many good ones. A signal without an onset is left out of mean and sum, and reads 0 under
     "none".
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         block: samples in a block, default 64 (1.5 ms at 44.1 kHz): how exactly onsets are placed.
@@ -76,18 +76,22 @@ def pre_echo(
         >>> round(pre_echo(attack + early, attack).item()), round(pre_echo(attack + late, attack).item())
         (-2, -100)
     """
-    _check_options(block, before, rise, emphasis)
+    if block < 1:
+        raise ValueError(f"block = {block} samples, allowed 1 or more")
+    if before < block or before % block:
+        raise ValueError(f"before = {before} samples, allowed a multiple of block = {block}")
+    if rise < 0:
+        raise ValueError(f"rise = {rise} dB, allowed 0 or more")
+    if not 0 <= emphasis <= 1:
+        raise ValueError(f"emphasis = {emphasis}, allowed 0 to 1")
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
-        n_before = before // block
         error, sound = (
-            _block_energies(_emphasise(x, pair.valid, emphasis), block)
+            cut(_emphasise(x, pair.valid, emphasis), block).square().sum(dim=-1)
             for x in (pair.estimate - pair.reference, pair.reference)
         )
-        whole = _whole_blocks(pair.valid, sound, block)
-        past = F.pad(whole, (n_before, 0)).unfold(-1, n_before + 1, 1)[..., :-1]  # [*, blocks, n_before]
-        quiet = F.pad(sound, (n_before, 0)).unfold(-1, n_before + 1, 1)[..., :-1]
-        wrong = F.pad(error, (n_before, 0)).unfold(-1, n_before + 1, 1)[..., :-1]
+        whole = torch.ones_like(sound, dtype=torch.bool) if pair.valid is None else cut(pair.valid, block).all(dim=-1)
+        past, quiet, wrong = (_blocks_before(x, before // block) for x in (whole, sound, error))
 
         attack = torch.maximum(sound, F.pad(sound[..., 1:], (0, 1)))
         loud = attack >= block * 10.0 ** (silence / 10.0)
@@ -105,24 +109,6 @@ def _emphasise(signal: Tensor, valid: Tensor | None, emphasis: float) -> Tensor:
     return raised if valid is None else torch.where(valid, raised, torch.zeros_like(raised))
 
 
-def _block_energies(signal: Tensor, block: int) -> Tensor:
-    """Add up squares, [*, T] -> [*, ceil(T / block)]; the last block may be shorter."""
-    return F.pad(signal, (0, -signal.shape[-1] % block)).unflatten(-1, (-1, block)).square().sum(dim=-1)
-
-
-def _whole_blocks(valid: Tensor | None, like: Tensor, block: int) -> Tensor:
-    """Say of which blocks all samples count, [*, blocks]."""
-    if valid is None:
-        return torch.ones_like(like, dtype=torch.bool)
-    return F.pad(valid, (0, -valid.shape[-1] % block)).unflatten(-1, (-1, block)).all(dim=-1)
-
-
-def _check_options(block: int, before: int, rise: float, emphasis: float) -> None:
-    if block < 1:
-        raise ValueError(f"block = {block} samples, allowed 1 or more")
-    if before < block or before % block:
-        raise ValueError(f"before = {before} samples, allowed a multiple of block = {block}")
-    if rise < 0:
-        raise ValueError(f"rise = {rise} dB, allowed 0 or more")
-    if not 0 <= emphasis <= 1:
-        raise ValueError(f"emphasis = {emphasis}, allowed 0 to 1")
+def _blocks_before(values: Tensor, n: int) -> Tensor:
+    """Return the values of the n blocks before each block, 0 before the first, [*, blocks] -> [*, blocks, n]."""
+    return F.pad(values, (n, 0)).unfold(-1, n + 1, 1)[..., :-1]

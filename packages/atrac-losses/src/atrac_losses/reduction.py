@@ -30,7 +30,7 @@ def masked_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
     mean = sum(values[valid]) / count(valid), and 0 where nothing is valid.
 
     Args:
-        values: one value per sample or frame; what stands at entries that are not valid is never read.
+        values: one value per sample or frame; values at entries that are not valid are never used.
         valid: true where an entry counts; default: all count.
 
     Shape:    values [*, T], valid [*, T] -> [*]
@@ -45,7 +45,7 @@ def masked_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def reduce_batch(values: Tensor, reduction: Reduction = "mean", counted: Tensor | None = None) -> Tensor:
-    """Reduce one value per signal to what the caller asked for.
+    """Reduce one value per signal as the caller asks.
 
     Args:
         values: one value per signal.
@@ -81,7 +81,6 @@ def reduce_frames(values: Tensor, counted: Tensor | None, reduction: Reduction =
     Shape:    values, counted [*, F] -> [] for mean and sum, [*] for none
     Raises:   ValueError for an unknown reduction.
     Example:
-        >>> import torch
         >>> reduce_frames(torch.tensor([[2.0, 4.0], [9.0, 9.0]]), torch.tensor([[True, True], [False, False]]))
         tensor(3.)
     """

@@ -1,7 +1,7 @@
 """A checked pair of signals: the first step of every measure in this package.
 
-Both signals come out in float32 or float64, with padding set to zero, so that whatever stands in the padding
-(NaN included) reaches neither a value nor a gradient.
+Both signals come out in float32 or float64, with padding set to zero, so that the content of the padding (NaN
+included) affects neither a value nor a gradient.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class SignalPair:
     """Estimate and reference of one shape and one type, and which of their samples count.
 
     Args:
-        estimate: what is judged, zero where `valid` is false.
-        reference: what it should have been, zero where `valid` is false.
+        estimate: the signal to be judged, zero where `valid` is false.
+        reference: the original signal, zero where `valid` is false.
         valid: true where a sample counts; None when all of them do.
 
     Shape:    estimate, reference, valid [*, T]
@@ -33,8 +34,8 @@ class SignalPair:
         """Check two signals, raise them to float32 at least, and silence their padding.
 
         Args:
-            estimate: what is judged.
-            reference: what it should have been.
+            estimate: the signal to be judged.
+            reference: the original signal.
             mask: true, or any number but 0, where a sample counts; default: all count.
 
         Shape:    estimate, reference [*, T]; mask any shape that broadcasts to [*, T] and has T samples
@@ -68,6 +69,19 @@ class SignalPair:
     def counted(self) -> Tensor | None:
         """True [*] where a signal has a sample that counts; None when all have."""
         return None if self.valid is None else self.valid.any(dim=-1)
+
+
+def cut(signal: Tensor, frame: int) -> Tensor:
+    """Cut a signal into frames that lie end to end, the last one filled up with zeros.
+
+    Shape:    [*, T] -> [*, ceil(T / frame), frame]
+    Example:
+        >>> cut(torch.tensor([1.0, 2.0, 3.0]), 2)
+        tensor([[1., 2.],
+                [3., 0.]])
+    """
+    filled = pad(signal, (0, -signal.shape[-1] % frame))
+    return filled.reshape(*signal.shape[:-1], -1, frame)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from atrac_losses.reduction import Reduction, reduce_frames
 from atrac_losses.signals import SignalPair, autocast_off
-from atrac_losses.spectrogram import check_frames, frames_that_count, power_spectrogram, root
+from atrac_losses.spectrogram import frames_that_count, power_spectrogram, root
 
 
 def log_spectral_distance(
@@ -30,8 +30,8 @@ def log_spectral_distance(
     changes nothing; a signal without such a frame is left out of mean and sum, and reads 0 under "none".
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         sample_rate: Hz, default 44100; places f_max.
@@ -51,7 +51,8 @@ def log_spectral_distance(
         >>> round(log_spectral_distance(hiss, 10.0 * hiss).item(), 3)
         20.0
     """
-    _check_options(sample_rate, n_fft, hop, f_max)
+    if f_max is not None and not 0 < f_max <= sample_rate / 2:
+        raise ValueError(f"f_max = {f_max} Hz, allowed above 0 and up to {sample_rate / 2} Hz")
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
         n_bins = n_fft // 2 + 1 if f_max is None else int(f_max * n_fft / sample_rate) + 1
@@ -81,9 +82,3 @@ def frame_distances(
         for signal in (estimate, reference)
     ]
     return root((levels[0] - levels[1]).square().mean(dim=-1))
-
-
-def _check_options(sample_rate: float, n_fft: int, hop: int, f_max: float | None) -> None:
-    check_frames(n_fft, hop)
-    if f_max is not None and not 0 < f_max <= sample_rate / 2:
-        raise ValueError(f"f_max = {f_max} Hz, allowed above 0 and up to {sample_rate / 2} Hz")

@@ -17,10 +17,12 @@ def spectrogram(signal: Tensor, n_fft: int, hop: int) -> Tensor:
 
     Shape:    signal [*, T] -> [*, ceil(T / hop), n_fft // 2 + 1], complex
     Units:    amplitude re a full-scale sine
+    Raises:   ValueError for n_fft below 2 and hop below 1.
     Example:
         >>> spectrogram(torch.zeros(2, 1000), n_fft=256, hop=100).shape
         torch.Size([2, 10, 129])
     """
+    check_frames(n_fft, hop)
     window = torch.hann_window(n_fft, dtype=signal.dtype, device=signal.device)
     window = window / (window.sum() / 2.0)
     flat = signal.reshape(-1, signal.shape[-1])

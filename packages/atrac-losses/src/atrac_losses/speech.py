@@ -1,7 +1,7 @@
-"""Two measures of speech by packages of others: intelligibility (STOI) and quality on a telephone (PESQ).
+"""Two measures of speech by third-party packages: intelligibility (STOI) and quality on a telephone (PESQ).
 
 They need the extra: `pip install atrac-losses[speech]`. They run on the CPU, one signal after another, and have no
-gradient: they report and do not train, so there is no module of them. Neither says much about music.
+gradient, so they cannot be trained on. Neither says much about music.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from atrac_losses.reduction import Reduction, check_reduction, reduce_batch
 from atrac_losses.signals import SignalPair
 
 LOWEST_PESQ = 1.0
-"""The end of the scale: what an estimate without any speech is given where the reference has some."""
+"""The end of the scale: the grade of an estimate without any speech where the reference has some."""
 
 
 def stoi(
@@ -29,13 +29,13 @@ def stoi(
     sample_rate: int = 44100,
     extended: bool = False,
 ) -> Tensor:
-    """Predict how much of the speech is understood: higher is better, 1 for equal inputs. No gradient.
+    """Predict the intelligibility of speech: higher is better, 1 for equal inputs. No gradient.
 
     It is resampled to 10 kHz inside, and pauses of the reference are taken out. A signal with less than 0.4 s of sound
     is left out of mean and sum, and reads 0 under "none".
 
     Args:
-        estimate: what is judged.
+        estimate: the signal to be judged.
         reference: the clean speech.
         mask: true, or any number but 0, where a sample counts; default: all count. What does not is cut out.
         reduction: "mean", "sum" or "none" over the batch.
@@ -83,7 +83,7 @@ def pesq(
     mean and sum, and reads 0 under "none"; an estimate without speech is at 1 then.
 
     Args:
-        estimate: what is judged.
+        estimate: the signal to be judged.
         reference: the clean speech.
         mask: true, or any number but 0, where a sample counts; default: all count. What does not is cut out.
         reduction: "mean", "sum" or "none" over the batch.

@@ -1,10 +1,10 @@
-"""STFT losses: what two short-time spectra differ in, at one resolution or at several.
+"""STFT losses: the difference of two short-time spectra, at one resolution or at several.
 
-A loss is put together from parts, each a function of two spectra:
+A loss is a weighted sum of parts, each a function of two spectra:
 
-    spectral_convergence   how much magnitude is wrong, re all there is     the strong bins lead
-    log_magnitude_error    how far magnitudes are apart, as a ratio         every bin alike
-    phase_error            how far phases are apart, weighted by magnitude  silent bins do not count
+    spectral_convergence   difference of magnitudes over all magnitudes     strong bins dominate
+    log_magnitude_error    difference of the logarithms of magnitudes       all bins weigh the same
+    phase_error            difference of phases, weighted by magnitude      silent bins do not count
 
 A part takes `(estimate, reference, counted)`, complex spectra `[*, F, n]` and the frames that count `[*, F]` or None,
 and returns one value per signal `[*]`, 0 for equal spectra. Any function that does so is a part. Settings are given
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
 from atrac_losses.signals import SignalPair, autocast_off
-from atrac_losses.spectrogram import check_frames, frames_that_count, power, root, spectrogram
+from atrac_losses.spectrogram import frames_that_count, power, root, spectrogram
 
 StftPart = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """estimate, reference [*, F, n] complex, counted [*, F] or None -> [*]"""
@@ -47,7 +47,7 @@ def spectral_convergence(
     error = root(power(estimate)) - root(power(reference))
     above = masked_mean(error.square().mean(dim=-1), counted)
     below = masked_mean(power(reference).mean(dim=-1), counted)
-    return root(above) / (below + 10.0 ** (floor / 10.0)).sqrt()
+    return root(above) / torch.sqrt(below + 10.0 ** (floor / 10.0))
 
 
 def log_magnitude_error(
@@ -76,7 +76,7 @@ def log_magnitude_error(
 
 
 def phase_error(estimate: Tensor, reference: Tensor, counted: Tensor | None = None, *, floor: float = -100.0) -> Tensor:
-    """Average how far phases are turned, each bin with the weight of the reference's magnitude.
+    """Average the difference of phases, each bin weighted by the magnitude of the reference.
 
     point = x / sqrt(|x| ** 2 + 10 ** (floor / 10))
     error = sum(|reference| * |point_estimate - point_reference| ** 2 / 2) / sum(|reference|)
@@ -113,7 +113,7 @@ PARTS: tuple[tuple[float, StftPart], ...] = ((1.0, spectral_convergence), (1.0, 
 """Default parts with their weights, those of Parallel WaveGAN."""
 
 RESOLUTIONS = ((2048, 512), (512, 128), (128, 32))
-"""Default windows and hops in samples: tones, what lies between, attacks (46, 12 and 3 ms at 44.1 kHz)."""
+"""Default windows and hops in samples, from tones to attacks (46, 12 and 3 ms at 44.1 kHz)."""
 
 
 def stft_loss(
@@ -134,8 +134,8 @@ def stft_loss(
     reads 0 under "none".
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         parts: weights and parts; default: spectral convergence and log magnitude, 1 each.
@@ -167,7 +167,7 @@ def multi_resolution_stft_loss(
 ) -> Tensor:
     """Average `stft_loss` over several resolutions: lower is better, 0 for equal inputs.
 
-    What one window smears, another one shows.
+    A short window resolves attacks, a long one resolves tones.
 
     Args:
         estimate, reference, mask, reduction, parts: as `stft_loss`.
@@ -183,10 +183,12 @@ def multi_resolution_stft_loss(
         >>> round(multi_resolution_stft_loss(0.5 * hiss, hiss).item(), 3)
         1.193
     """
-    _check_options(parts, resolutions)
+    for name, given in (("parts", parts), ("resolutions", resolutions)):
+        if not given:
+            raise ValueError(f"{name} is empty, allowed one pair or more")
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
-        total = torch.zeros(pair.estimate.shape[:-1], dtype=pair.estimate.dtype, device=pair.estimate.device)
+        total = pair.estimate.new_zeros(pair.estimate.shape[:-1])
         seen = torch.zeros_like(total)
         for n_fft, hop in resolutions:
             spectra = spectrogram(pair.estimate, n_fft, hop), spectrogram(pair.reference, n_fft, hop)
@@ -196,12 +198,3 @@ def multi_resolution_stft_loss(
             total = total + torch.where(counted, value, torch.zeros_like(value))
             seen = seen + counted
         return reduce_batch(total / seen.clamp(min=1.0), reduction, seen > 0)
-
-
-def _check_options(parts: Sequence[tuple[float, StftPart]], resolutions: Sequence[tuple[int, int]]) -> None:
-    if not parts:
-        raise ValueError("parts is empty, allowed one pair of weight and part or more")
-    if not resolutions:
-        raise ValueError("resolutions is empty, allowed one pair of n_fft and hop or more")
-    for n_fft, hop in resolutions:
-        check_frames(n_fft, hop)

@@ -37,7 +37,6 @@ class RunningMeasures:
         ValueError: channels is below 1.
 
     Example:
-        >>> import torch
         >>> running = RunningMeasures(channels=1)
         >>> for block in torch.ones(1, 3000).split(700, dim=-1):
         ...     running.push(0.9 * block, block)

@@ -9,11 +9,10 @@ gradients finite for equal inputs and for silence; two silent signals are at 0 d
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from atrac_losses.reduction import Reduction, masked_mean, reduce_batch
-from atrac_losses.signals import SignalPair, autocast_off
+from atrac_losses.reduction import Reduction, masked_mean, reduce_batch, reduce_frames
+from atrac_losses.signals import SignalPair, autocast_off, cut
 
 LIMIT_DB = 120.0
 """Largest magnitude of a ratio in dB: a little below the 144 dB that float32 PCM can hold."""
@@ -28,8 +27,8 @@ def mse(estimate: Tensor, reference: Tensor, mask: Tensor | None = None, reducti
     mse = mean((estimate - reference) ** 2)
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
 
@@ -133,8 +132,8 @@ def segmental_snr(
     reads 0 under "none". A frame beyond the clamp has no gradient.
 
     Args:
-        estimate: what is judged.
-        reference: what it should have been.
+        estimate: the signal to be judged.
+        reference: the original signal.
         mask: true, or any number but 0, where a sample counts; default: all count.
         reduction: "mean", "sum" or "none" over the batch.
         frame: samples in a frame, default 512; shorter looks closer at what precedes an attack.
@@ -154,11 +153,13 @@ def segmental_snr(
         >>> round(segmental_snr(0.9 * loud_then_quiet, loud_then_quiet).item(), 3)
         20.0
     """
-    _check_segments(frame, lowest, highest)
+    if frame < 1:
+        raise ValueError(f"frame = {frame} samples, allowed 1 or more")
+    if not lowest < highest:
+        raise ValueError(f"lowest = {lowest} dB is not below highest = {highest} dB")
     pair = SignalPair.of(estimate, reference, mask)
     with autocast_off(pair.estimate):
-        ratios, counted = segment_ratios(pair, frame, lowest, highest, silence)
-        return reduce_batch(masked_mean(ratios, counted), reduction, counted.any(dim=-1))
+        return reduce_frames(*segment_ratios(pair, frame, lowest, highest, silence), reduction)
 
 
 def segment_ratios(
@@ -174,10 +175,9 @@ def segment_ratios(
     Units:    dB of power
     """
     valid = torch.ones_like(pair.reference, dtype=torch.bool) if pair.valid is None else pair.valid
-    inside = _frames(valid, frame)
-    reference_frames = _frames(pair.reference, frame)
+    inside, reference_frames = cut(valid, frame), cut(pair.reference, frame)
     signal = masked_mean(reference_frames.square(), inside)
-    noise = masked_mean((reference_frames - _frames(pair.estimate, frame)).square(), inside)
+    noise = masked_mean((reference_frames - cut(pair.estimate, frame)).square(), inside)
     counted = inside.any(dim=-1) & (signal >= 10.0 ** (silence / 10.0))
     return ratio_db(signal, noise).clamp(lowest, highest), counted
 
@@ -192,15 +192,3 @@ def ratio_db(signal: Tensor, noise: Tensor) -> Tensor:
     over = torch.log10(signal + share * noise + TINY_POWER)
     under = torch.log10(noise + share * signal + TINY_POWER)
     return 10.0 * (over - under)
-
-
-def _frames(signal: Tensor, frame: int) -> Tensor:
-    """Cut [*, T] into [*, ceil(T / frame), frame], the last one filled with zeros."""
-    return F.pad(signal, (0, -signal.shape[-1] % frame)).unflatten(-1, (-1, frame))
-
-
-def _check_segments(frame: int, lowest: float, highest: float) -> None:
-    if frame < 1:
-        raise ValueError(f"frame = {frame} samples, allowed 1 or more")
-    if not lowest < highest:
-        raise ValueError(f"lowest = {lowest} dB is not below highest = {highest} dB")
