@@ -1,14 +1,13 @@
 """The noise-to-mask ratio behaves as hearing does, and as the standard says."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from atrac_losses import EarModel, NoiseToMaskRatio, nmr, noise_to_mask
-from atrac_losses.ear import hertz_to_bark
+from atrac_losses import EarModel, nmr, noise_to_mask
+from atrac_losses.ear import hertz_to_bark, threshold_in_quiet
 
 FLOAT32_DB = 0.01
 """dB, in float32: sums of bins, a logarithm, powers."""
@@ -45,11 +44,10 @@ def music() -> Tensor:
     return chord + beat + hiss(2, -70.0)
 
 
-@pytest.mark.parametrize("ear", [EAR, EarModel(n_fft=256, hop=64, bands_per_bark=1.0, spreading="none")])
 @pytest.mark.parametrize("level", [-80.0, -60.0, -40.0])
-def test_6_db_of_noise_are_6_db_of_ratio(music: Tensor, level: float, ear: EarModel) -> None:
-    first = nmr(music + hiss(4, level), music, ear=ear).item()
-    second = nmr(music + hiss(4, level + 6.0), music, ear=ear).item()
+def test_6_db_of_noise_are_6_db_of_ratio(music: Tensor, level: float) -> None:
+    first = nmr(music + hiss(4, level), music).item()
+    second = nmr(music + hiss(4, level + 6.0), music).item()
     assert second - first == pytest.approx(6.0, abs=0.1)
 
 
@@ -59,15 +57,6 @@ def test_noise_near_a_loud_neighbour_counts_less_than_far_away() -> None:
     assert ratios[1150.0] < ratios[2000.0] < ratios[5000.0]
     assert ratios[5000.0] > ratios[1150.0] + 20.0
     assert ratios[500.0] > ratios[2000.0] + 3.0  # masks reach up further than down
-
-
-def test_louder_masker_hides_more_above_it_than_it_grew() -> None:
-    noise = narrow_hiss(2000.0, -60.0)
-    soft, loud = (nmr(tone(1000.0, x) + noise, tone(1000.0, x)).item() for x in (65.0, 85.0))
-    assert soft - loud > 20.0 + 5.0
-    fixed = partial(nmr, ear=EarModel(spreading="fixed"))
-    soft, loud = (fixed(tone(1000.0, x) + noise, tone(1000.0, x)).item() for x in (65.0, 85.0))
-    assert soft - loud < 20.0 + 1.0
 
 
 def test_a_burst_hides_what_follows_it_for_a_while() -> None:
@@ -85,11 +74,10 @@ def test_a_burst_hides_what_follows_it_for_a_while() -> None:
     assert ratio(4000, True) == pytest.approx(ratio(4000, False), abs=0.01)  # before the burst
 
 
-@pytest.mark.parametrize("f", [150.0, 500.0, 1000.0, 3300.0, 8000.0, 12000.0])
+@pytest.mark.parametrize("f", [150.0, 1000.0, 3300.0, 12000.0])
 def test_threshold_in_quiet(f: float) -> None:
-    """Re Terhardt's threshold, which the standard takes apart: 20 dB below it nothing is disturbed, 20 above all is."""
-    k = f / 1000.0
-    threshold = 3.64 * k**-0.8 - 6.5 * math.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6
+    """20 dB below it nothing is disturbed, 20 above all is."""
+    threshold = threshold_in_quiet(torch.tensor(f)).item()
     silence, inner = torch.zeros(SAMPLES, dtype=torch.float64), torch.arange(SAMPLES) > 2048
     window = torch.hann_window(SAMPLES, dtype=torch.float64).clamp(max=0.1) * 10.0  # no click at the ends
     found = {x: noise_to_mask(window * tone(f, threshold + x), silence, inner) for x in (-20.0, 0.0, 20.0)}
@@ -98,29 +86,17 @@ def test_threshold_in_quiet(f: float) -> None:
     assert -3.0 < found[0.0].by_band.max().item() < 9.0
 
 
-def test_bands_have_their_noise_where_it_was_put() -> None:
+def test_noise_is_found_in_its_band_and_its_frame() -> None:
     reference = hiss(7, -40.0)
-    for f in (200.0, 1000.0, 4000.0, 12000.0):
+    noise = torch.where((torch.arange(SAMPLES) - 11264).abs() < 500, hiss(8, -40.0), torch.zeros_like(reference))
+    assert noise_to_mask(reference + noise, reference).by_frame.argmax() == 11264 // EAR.hop
+    for f in (200.0, 12000.0):
         result = noise_to_mask(reference + narrow_hiss(f, -50.0), reference)
         assert result.by_band.shape == (EAR.n_bands,)
         centre = EAR.centres[result.noise.mean(dim=0).argmax()]
         assert abs(hertz_to_bark(centre) - hertz_to_bark(torch.tensor(f))) < 0.5
         worst = EAR.centres[result.by_band.argmax()]
         assert abs(hertz_to_bark(worst) - hertz_to_bark(torch.tensor(f))) < 0.8
-
-
-def test_frames_have_their_noise_when_it_was_there() -> None:
-    reference = hiss(7, -40.0)
-    noise = torch.where((torch.arange(SAMPLES) - 11264).abs() < 500, hiss(8, -40.0), torch.zeros_like(reference))
-    assert noise_to_mask(reference + noise, reference).by_frame.argmax() == 11264 // EAR.hop
-
-
-def test_equal_signals_sit_at_the_floor(music: Tensor) -> None:
-    for signal in (music, music.float(), torch.zeros(SAMPLES), hiss(1).float()):
-        result = noise_to_mask(signal, signal)
-        assert result.ratio.item() == pytest.approx(-100.0, abs=1e-4)
-        assert result.by_band.max().item() == pytest.approx(-100.0, abs=1e-4)
-        assert result.disturbed.item() == 0.0
 
 
 def test_three_noise_levels_are_ranked(music: Tensor) -> None:
@@ -130,20 +106,8 @@ def test_three_noise_levels_are_ranked(music: Tensor) -> None:
     shares = [r.disturbed.item() for r in results]
     assert 0.0 == shares[0] < shares[1] < shares[2]
     assert shares[2] > 0.9
-
-
-def test_coarser_quantization_is_worse(music: Tensor) -> None:
-    ratios = [nmr((music * steps).round() / steps, music).item() for steps in (32768.0, 2048.0, 128.0)]
-    assert ratios[0] < ratios[1] - 15.0 < ratios[2] - 30.0
-
-
-def test_disturbed_is_the_share_of_frames_with_a_band_at_1_5_db() -> None:
-    reference, extra = hiss(7, -40.0), torch.zeros(SAMPLES, dtype=torch.float64)
-    extra[: SAMPLES // 2] = narrow_hiss(4000.0, -45.0)[: SAMPLES // 2]
-    result = noise_to_mask(reference + extra, reference)
-    worst = 10.0 * (result.noise / result.mask).amax(dim=-1).log10()
-    assert result.disturbed.item() == pytest.approx((worst >= 1.5).double().mean().item())
-    assert result.disturbed.item() == pytest.approx(0.5, abs=0.05)
+    worst = 10.0 * (results[1].noise / results[1].mask).amax(dim=-1).log10()
+    assert shares[1] == pytest.approx((worst >= 1.5).double().mean().item())
 
 
 def test_padding_counts_in_no_reading(music: Tensor) -> None:
@@ -152,15 +116,13 @@ def test_padding_counts_in_no_reading(music: Tensor) -> None:
     mask = torch.arange(SAMPLES) < short
     padded = noise_to_mask(estimate.masked_fill(~mask, float("nan")), music, mask)
     cropped = noise_to_mask(estimate[:short], music[:short])
-    torch.testing.assert_close(padded.ratio, cropped.ratio)
-    torch.testing.assert_close(padded.by_band, cropped.by_band)
-    torch.testing.assert_close(padded.disturbed, cropped.disturbed)
+    for name in ("ratio", "by_band", "disturbed"):
+        torch.testing.assert_close(getattr(padded, name), getattr(cropped, name))
     torch.testing.assert_close(padded.by_frame[: cropped.by_frame.shape[0]], cropped.by_frame)
 
 
-@pytest.mark.parametrize("level", [-90.0, -60.0, -30.0])
-def test_float32_is_as_good_as_float64(music: Tensor, level: float) -> None:
-    estimate, reference = (music + hiss(9, level)).float(), music.float()
+def test_float32_is_as_good_as_float64(music: Tensor) -> None:
+    estimate, reference = (music + hiss(9, -90.0)).float(), music.float()
     single, double = noise_to_mask(estimate, reference), noise_to_mask(estimate.double(), reference.double())
     assert single.ratio.dtype == torch.float32
     assert single.ratio.item() == pytest.approx(double.ratio.item(), abs=FLOAT32_DB)
@@ -173,35 +135,9 @@ def test_ratio_depends_on_the_level_of_playback() -> None:
     assert quiet < loud - 3.0  # what is near the threshold is hidden by it
 
 
-def test_gradient_asks_for_less_noise_where_it_is_heard() -> None:
-    reference = tone(1000.0, 85.0)
-    near, far = narrow_hiss(1050.0, -50.0), narrow_hiss(5000.0, -50.0)
-    estimate = (reference + near + far).requires_grad_()
-    (slope,) = torch.autograd.grad(nmr(estimate, reference), estimate)
-    assert (slope @ far) > 100.0 * (slope @ near).abs()
-
-
-def test_first_use_in_inference_mode_leaves_later_gradients_alone() -> None:
-    ear = EarModel(n_fft=128, hop=77, bands_per_bark=0.5)  # used nowhere else
-    with torch.inference_mode():
-        nmr(hiss(1, n=500), hiss(2, n=500), ear=ear)
-    estimate, reference = hiss(1, n=500).requires_grad_(), hiss(2, n=500).requires_grad_()
-    slopes = torch.autograd.grad(nmr(estimate, reference, ear=ear), (estimate, reference))
-    assert all(slope.abs().max() > 0 for slope in slopes)
-
-
 def test_reference_without_gradient_keeps_nothing_of_the_spreading() -> None:
     """What training needs is the gradient of the noise: one step back, whatever the mask took."""
     estimate = hiss(1, n=4096).requires_grad_()
     result = noise_to_mask(estimate, hiss(2, n=4096))
     assert result.noise.requires_grad
     assert not result.mask.requires_grad
-
-
-def test_module_keeps_its_ear() -> None:
-    ear = EarModel(n_fft=512, hop=128)
-    module = NoiseToMaskRatio(ear=ear)
-    estimate, reference = hiss(1, n=2000), hiss(2, n=2000)
-    torch.testing.assert_close(module(estimate, reference), nmr(estimate, reference, ear=ear))
-    assert not list(module.parameters())
-    assert not module.state_dict()

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atrac_losses import PreEcho, pre_echo
+from atrac_losses import pre_echo
 
 FLOAT64_TOLERANCE = 1e-9
 """Relative, in float64: rounding alone."""
@@ -20,19 +21,15 @@ FLOAT32_DB = 1e-3
 Signal = NDArray[np.float64]
 
 
-def naive_pre_echo(
-    estimate: Signal,
-    reference: Signal,
-    block: int,
-    before: int,
-    rise: float,
-    silence: float,
-    floor: float,
-    emphasis: float,
-) -> float | None:
+OPTIONS = ("block", "before", "rise", "silence", "floor", "emphasis")
+
+
+def naive_pre_echo(estimate: Signal, reference: Signal, options: dict[str, Any]) -> float | None:
+    block, before, rise, silence, floor, emphasis = (options[name] for name in OPTIONS)
+
     def energies(signal: Signal) -> list[float]:
-        raised = [x - emphasis * (signal[n - 1] if n else 0.0) for n, x in enumerate(signal)]
-        return [sum(y * y for y in raised[start : start + block]) for start in range(0, len(raised), block)]
+        raised = signal - emphasis * np.concatenate([[0.0], signal[:-1]])
+        return [sum(raised[start : start + block] ** 2) for start in range(0, len(raised), block)]
 
     error, sound = energies(estimate - reference), energies(reference)
     ratios = []
@@ -50,7 +47,7 @@ def naive_pre_echo(
 
 
 @pytest.mark.parametrize(
-    ("block", "before", "rise", "silence", "floor", "emphasis"),
+    "values",
     [
         (64, 1024, 10.0, -60.0, -60.0, 0.95),
         (64, 64, 10.0, -60.0, -60.0, 0.0),
@@ -58,19 +55,16 @@ def naive_pre_echo(
         (1, 3, 15.0, -60.0, -60.0, 0.5),
     ],
 )
-def test_pre_echo_matches_a_loop_over_blocks(
-    block: int, before: int, rise: float, silence: float, floor: float, emphasis: float
-) -> None:
+def test_pre_echo_matches_a_loop_over_blocks(values: tuple[float, ...]) -> None:
     rng = np.random.default_rng(9)
     levels = np.array([[1e-3, 0.5, 0.1, 1e-3, 0.01, 0.5, 1e-5, 0.1], [0.1, 1e-5, 1e-3, 0.01, 0.5, 0.01, 0.3, 1e-3]])
     steps = levels.repeat(400, axis=-1)
     reference = rng.normal(0.0, 1.0, steps.shape) * steps
     estimate = reference + rng.normal(0.0, 0.003, reference.shape)
-    settings = (block, before, rise, silence, floor, emphasis)
-    expected = [naive_pre_echo(e, r, *settings) for e, r in zip(estimate, reference)]
+    options: dict[str, Any] = dict(zip(OPTIONS, values))
+    expected = [naive_pre_echo(e, r, options) for e, r in zip(estimate, reference)]
     assert None not in expected
-    names = ("block", "before", "rise", "silence", "floor", "emphasis")
-    measure = partial(pre_echo, reduction="none", **dict(zip(names, settings)))
+    measure = partial(pre_echo, reduction="none", **options)
     e, r = torch.from_numpy(estimate), torch.from_numpy(reference)
     np.testing.assert_allclose(measure(e, r).numpy(), expected, rtol=FLOAT64_TOLERANCE)
     np.testing.assert_allclose(measure(e.float(), r.float()).numpy(), expected, rtol=0, atol=FLOAT32_DB)
@@ -107,38 +101,6 @@ def test_noise_counts_before_the_attack_and_not_after(attack: Tensor, hiss: Tens
     assert after == far == clean
 
 
-def test_moving_noise_from_after_the_attack_to_before_it_raises_pre_echo(attack: Tensor, hiss: Tensor) -> None:
-    found = [pre_echo(attack + burst(hiss, ATTACK + shift), attack).item() for shift in (0, -128, -256, -512)]
-    assert found == sorted(found)
-    assert found[1] > found[0] + 50.0
-
-
-def test_pre_echo_follows_the_noise_in_db(attack: Tensor, hiss: Tensor) -> None:
-    noise = burst(hiss, ATTACK - 512)
-    found = [pre_echo(attack + gain * noise, attack).item() for gain in (0.5, 1.0, 2.0)]
-    assert found[1] - found[0] == pytest.approx(20.0 * math.log10(2.0), abs=1e-6)
-    assert found[2] - found[1] == pytest.approx(20.0 * math.log10(2.0), abs=1e-6)
-
-
-def test_pre_echo_does_not_depend_on_level(attack: Tensor, hiss: Tensor) -> None:
-    estimate = attack + burst(hiss, ATTACK - 512)
-    torch.testing.assert_close(pre_echo(0.1 * estimate, 0.1 * attack), pre_echo(estimate, attack))
-
-
-def test_known_ratio_before_an_attack() -> None:
-    reference = torch.cat([torch.full((1024,), 0.01), torch.ones(64)]).double()
-    estimate = torch.cat([torch.full((1024,), 0.03), torch.ones(64)]).double()
-    bare = 4e-4 / (1e-4 + 1e-6)  # error re sound, and the onset 60 dB down
-    assert pre_echo(estimate, reference, emphasis=0.0).item() == pytest.approx(10.0 * math.log10(bare), abs=1e-6)
-
-
-def test_after_silence_the_floor_is_what_is_allowed() -> None:
-    reference = torch.cat([torch.zeros(1024), torch.ones(64)]).double()
-    estimate = reference + 1e-3 * (torch.arange(1088) < 1024)
-    assert pre_echo(estimate, reference, emphasis=0.0).item() == pytest.approx(0.0, abs=1e-6)
-    assert pre_echo(estimate, reference, emphasis=0.0, floor=-40.0).item() == pytest.approx(-20.0, abs=1e-6)
-
-
 def test_a_signal_without_an_onset_is_left_out(attack: Tensor, hiss: Tensor) -> None:
     steady, silent, faint = 0.3 * hiss, torch.zeros_like(hiss), 1e-3 * attack
     reference = torch.stack([attack, steady, silent, faint])
@@ -147,13 +109,10 @@ def test_a_signal_without_an_onset_is_left_out(attack: Tensor, hiss: Tensor) -> 
     assert each[0] > 0
     assert each[1:].tolist() == [0.0, 0.0, 0.0]
     torch.testing.assert_close(pre_echo(estimate, reference), each[0])
+    assert pre_echo(attack, torch.full_like(attack, 0.3)).item() == 0.0  # an onset in the estimate alone
 
 
-def test_an_onset_in_the_estimate_alone_does_not_count(attack: Tensor) -> None:
-    assert pre_echo(attack, torch.full_like(attack, 0.3)).item() == 0.0
-
-
-@pytest.mark.parametrize("start", range(2048, 2048 + 64, 7))
+@pytest.mark.parametrize("start", range(2048, 2048 + 64, 21))
 def test_an_attack_is_found_wherever_it_begins_in_its_block(start: int, hiss: Tensor) -> None:
     """A step of 12 dB, 2 above what is asked for; noise that ends 2 blocks before it is before it."""
     reference = torch.where(torch.arange(8192) < start, 0.05, 0.2) * hiss.sign()
@@ -163,51 +122,8 @@ def test_an_attack_is_found_wherever_it_begins_in_its_block(start: int, hiss: Te
     assert pre_echo(reference + burst(hiss, start), reference, emphasis=0.0).item() == pytest.approx(-100.0, abs=1e-6)
 
 
-def test_every_onset_counts_and_the_worst_leads(hiss: Tensor) -> None:
-    time = torch.arange(8192)
-    reference = hiss * torch.where(time % 4096 < 2048, 0.001, 0.3)  # two onsets, at 2048 and 6144
-    one = pre_echo(reference + burst(hiss, 2048 - 512), reference).item()
-    both = pre_echo(reference + burst(hiss, 2048 - 512) + burst(hiss, 6144 - 512), reference).item()
-    assert both - one == pytest.approx(10.0 * math.log10(2.0), abs=1.0)  # as loud, but other noise
-
-
-def test_bass_hides_no_attack(hiss: Tensor) -> None:
-    time = torch.arange(8192, dtype=torch.float64)
-    bass = 0.5 * torch.cos(2.0 * math.pi * 60.0 / 44100.0 * time)
-    reference = bass + torch.where(time < ATTACK, 0.0, 0.1) * hiss
-    estimate = reference + burst(hiss, ATTACK - 512)
-    assert pre_echo(estimate, reference, emphasis=0.0).item() == 0.0  # no onset
-    assert pre_echo(estimate, reference).item() > -10.0
-
-
 def test_what_begins_after_padding_is_no_onset(hiss: Tensor) -> None:
     steady = 0.3 * hiss
     mask = torch.arange(8192) >= ATTACK + 32
     assert pre_echo(1.01 * steady, steady, mask).item() == 0.0
     assert pre_echo(1.01 * steady, torch.where(mask, steady, torch.zeros_like(steady))).item() != 0.0
-
-
-def test_gradient_lies_before_the_onset_alone(attack: Tensor, hiss: Tensor) -> None:
-    estimate = (attack + 0.001 * hiss.flip(0)).requires_grad_()
-    (slope,) = torch.autograd.grad(pre_echo(estimate, attack), estimate)
-    looked_at = slice(ATTACK - 64 - 1024, ATTACK - 64)
-    assert (slope[looked_at] != 0).all()
-    assert (slope[: looked_at.start - 1] == 0).all()  # but one sample, through the emphasis
-    assert (slope[looked_at.stop :] == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"block": 0}, "block = 0"),
-        ({"before": 32}, "before = 32 samples, allowed a multiple of block = 64"),
-        ({"before": 100}, "before = 100 samples"),
-        ({"rise": -1.0}, "rise = -1.0 dB"),
-        ({"emphasis": 1.1}, "emphasis = 1.1"),
-    ],
-)
-def test_pre_echo_refuses_options(options: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        pre_echo(torch.ones(4), torch.ones(4), **options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=message):
-        PreEcho(**options)  # type: ignore[arg-type]

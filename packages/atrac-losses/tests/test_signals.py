@@ -1,29 +1,23 @@
 import torch
 
-from atrac_losses.signals import SignalPair, autocast_off
+from atrac_losses import masked_mean, reduce_batch
+from atrac_losses.signals import autocast_off
 
 
-def test_pair_silences_padding() -> None:
-    pair = SignalPair.of(torch.tensor([1.0, float("nan")]), torch.tensor([2.0, 3.0]), torch.tensor([1, 0]))
-    assert pair.estimate.tolist() == [1.0, 0.0]
-    assert pair.reference.tolist() == [2.0, 0.0]
-    assert pair.counted is not None
-    assert pair.counted.item() is True
+def test_masked_mean_counts_valid_entries_only() -> None:
+    values = torch.tensor([[1.0, 2.0, 6.0], [5.0, float("nan"), float("inf")], [7.0, 8.0, 9.0]])
+    valid = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
+    assert masked_mean(values, valid).tolist() == [3.0, 5.0, 0.0]
+    assert masked_mean(values[:1]).tolist() == [3.0]
 
 
-def test_pair_takes_the_wider_type() -> None:
-    half, single, double = (torch.ones(2, dtype=t) for t in (torch.float16, torch.float32, torch.float64))
-    assert SignalPair.of(half, half).estimate.dtype == torch.float32
-    assert SignalPair.of(half, double).estimate.dtype == torch.float64
-    assert SignalPair.of(single, half).reference.dtype == torch.float32
-
-
-def test_autocast_off_holds_inside_autocast_only() -> None:
-    x = torch.ones(2, 2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        with autocast_off(x):
-            assert (x @ x).dtype == torch.float32
-        assert (x @ x).dtype == torch.bfloat16
+def test_reduce_batch_leaves_out_what_does_not_count() -> None:
+    values = torch.tensor([[1.0, 2.0], [float("nan"), 6.0]])
+    counted = torch.tensor([[True, True], [False, True]])
+    assert reduce_batch(values, "mean", counted) == 3.0
+    assert reduce_batch(values, "sum", counted) == 9.0
+    assert reduce_batch(values, "none", counted).tolist() == [[1.0, 2.0], [0.0, 6.0]]
+    assert reduce_batch(values, "mean", torch.zeros(2, 2, dtype=torch.bool)) == 0.0
 
 
 def test_autocast_off_passes_devices_without_autocast() -> None:

@@ -117,7 +117,7 @@ def threshold_in_quiet(f: Tensor) -> Tensor:
     Differs:  from Terhardt's formula, which has k ** 4 and rises more steeply: 65 dB at 16 kHz, where this has 22.
     Example:
         >>> threshold_in_quiet(torch.tensor([1000.0, 16000.0]))
-        tensor([ 3.3691, 22.0218])
+        tensor([ 3.3691, 22.0149])
     """
     k = f / 1000.0
     return 3.64 * k**-0.8 - 6.5 * torch.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6
