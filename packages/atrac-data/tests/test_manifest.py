@@ -5,8 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from atrac_data import SPLITS, DataError, Manifest, Recording, scan, split_of
 
@@ -27,32 +25,21 @@ def test_recordings_come_in_the_order_of_their_paths(tmp_path):
     assert [r.path for r in scan(tmp_path, {".txt"}).recordings] == ["a.txt"]
 
 
-def test_every_recording_is_in_one_split(tmp_path):
-    touch(tmp_path, *(f"{i}.wav" for i in range(50)))
-    manifest = scan(tmp_path)
-    parts = [set(manifest.of(split)) for split in SPLITS]
-    assert set().union(*parts) == set(manifest.recordings)
-    assert sum(map(len, parts)) == 50
-
-
 def test_shares_are_80_10_10():
     counts = Counter(split_of(f"{i}.wav") for i in range(20_000))
     for split, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
         assert counts[split] / 20_000 == pytest.approx(share, abs=0.01)  # 3 standard deviations are 0.0085
 
 
-@given(st.text())
-def test_any_path_has_a_split(path: str):
-    assert split_of(path.encode(errors="replace").decode()) in SPLITS
-
-
-def test_splits_stay_when_files_are_added(tmp_path):
+def test_every_recording_is_in_one_split_and_stays_there_when_files_are_added(tmp_path):
     touch(tmp_path, *(f"{i}.wav" for i in range(20)))
     before = splits(scan(tmp_path))
     touch(tmp_path, *(f"more/{i}.flac" for i in range(20)), "0a.wav")
-    after = splits(scan(tmp_path))
-    assert len(after) == 41
-    assert {path: after[path] for path in before} == before
+    manifest = scan(tmp_path)
+    assert {path: split for path, split in splits(manifest).items() if path in before} == before
+    parts = [set(manifest.of(split)) for split in SPLITS]
+    assert set().union(*parts) == set(manifest.recordings)
+    assert sum(map(len, parts)) == 41
 
 
 def test_a_split_file_decides_where_it_names_a_recording(tmp_path):
@@ -66,19 +53,19 @@ def test_a_split_file_decides_where_it_names_a_recording(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a.wav": "training"}', r"split\.json: a\.wav is in split 'training', allowed train, validation, test"),
-        ('{"a.wav": "test", "x.wav": "test"}', r"split\.json: names x\.wav, which is not there \(1 such\)"),
-        ('{"a.wav": 1}', r"split\.json: a\.wav is 1, allowed a text"),
-        ('["a.wav"]', r"split\.json: allowed an object of texts, found list"),
-        ('{"a.wav"', r"split\.json: no JSON"),
-        ("\ud800", r"split\.json: no JSON"),
-        ("[" * 10_000, r"split\.json: no JSON"),
+        ('{"a.wav": "training"}', r"a\.wav is in split 'training', allowed train, validation, test"),
+        ('{"a.wav": "test", "x.wav": "test"}', r"x\.wav is in split 'test', there is no such recording"),
+        ('{"a.wav": 1}', r"allowed a JSON object of strings: a\.wav is 1"),
+        ('["a.wav"]', r"allowed a JSON object of strings"),
+        ('{"a.wav"', r"allowed a JSON object of strings"),
+        ("\ud800", r"allowed a JSON object of strings"),
+        ("[" * 10_000, r"allowed a JSON object of strings"),
     ],
 )
 def test_a_wrong_split_file_is_named(tmp_path, content: str, message: str):
     touch(tmp_path, "a.wav")
     (tmp_path / "split.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"split\.json: {message}"):
         scan(tmp_path)
 
 
@@ -87,9 +74,6 @@ def test_licences_go_by_the_first_pattern_that_fits(tmp_path):
     (tmp_path / "licences.json").write_text(json.dumps({"a/x.*": "CC0", "a/*": "CC-BY", "*/x.wav": "PD"}))
     licences = {recording.path: recording.licence for recording in scan(tmp_path).recordings}
     assert licences == {"a/x.wav": "CC0", "a/y.wav": "CC-BY", "b/x.wav": "PD", "c.wav": "unknown"}
-    (tmp_path / "licences.json").write_text('{"a/*": null}')
-    with pytest.raises(DataError, match=r"licences\.json: a/\* is None, allowed a text"):
-        scan(tmp_path)
 
 
 def test_split_and_licence_files_may_lie_elsewhere(tmp_path):
@@ -101,29 +85,19 @@ def test_split_and_licence_files_may_lie_elsewhere(tmp_path):
     assert (recording.split, recording.licence) == ("test", "CC0")
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "in", split_file=tmp_path / "nowhere.json")
-    (tmp_path / "s.json").write_text('{"x.wav": "test"}')
-    with pytest.raises(DataError, match=r"s\.json: names x\.wav"):
-        scan(tmp_path / "in", split_file=tmp_path / "s.json")
 
 
 def test_a_folder_without_recordings_is_named(tmp_path):
     touch(tmp_path, "a.txt")
     with pytest.raises(DataError, match=r"no recordings, allowed files ending in \.wav"):
         scan(tmp_path, [".wav"])
-    with pytest.raises(NotADirectoryError, match="is no folder"):
-        scan(tmp_path / "a.txt")
-    with pytest.raises(NotADirectoryError, match="is no folder"):
-        scan(tmp_path / "nowhere")
+    for nowhere in ("a.txt", "nowhere"):
+        with pytest.raises(NotADirectoryError, match="is no folder"):
+            scan(tmp_path / nowhere)
 
 
 def test_a_manifest_refuses_a_recording_twice_and_an_unknown_split():
-    one = Recording("a.wav", "train")
-    with pytest.raises(DataError, match=r"a\.wav and a\.wav: each recording allowed once"):
-        Manifest(Path(), (one, Recording("a.wav", "test")))
+    with pytest.raises(DataError, match=r"a\.wav: each recording allowed once"):
+        Manifest(Path(), (Recording("a.wav", "train"), Recording("a.wav", "test")))
     with pytest.raises(DataError, match=r"a\.wav: split 'dev', allowed train"):
         Manifest(Path(), (Recording("a.wav", "dev"),))
-
-
-def test_keys_stand_for_paths():
-    assert Recording("a.wav", "train").key == Recording("a.wav", "test").key == "bc30c538c410e224"
-    assert Recording("a.wav", "train").key != Recording("A.wav", "train").key

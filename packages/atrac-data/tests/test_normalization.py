@@ -16,26 +16,23 @@ def normalization(extracted: Path) -> Normalization:
     return Normalization.of(measure(FrameDataset(extracted / "train", FLOATS).runs()))
 
 
-def test_normalized_fields_have_mean_0_and_deviation_1(extracted, normalization):
-    for name in FLOATS:
-        values = np.concatenate([run[name].ravel() for run in FrameDataset(extracted / "train", [name]).runs()])
-        normal = normalization.normalize(name, values).astype(np.float64)
-        assert abs(normal.mean()) < 1e-5  # float32
-        assert normal.std() == pytest.approx(1, abs=1e-5)
-
-
 @pytest.mark.parametrize("name", FLOATS)
-def test_denormalize_undoes_normalize_and_keeps_the_type(normalization, name: str):
-    values = np.random.default_rng(0).standard_normal((3, 512))
-    for dtype, tolerance in ((np.float32, 1e-6), (np.float64, 1e-14)):
-        array = values.astype(dtype)
-        tensor = torch.from_numpy(array)
-        for own in (array, tensor):
-            normal = normalization.normalize(name, own)
-            back = normalization.denormalize(name, normal)
-            assert normal.dtype == back.dtype == own.dtype
-            assert type(normal) is type(back) is type(own)
-            assert np.abs(np.asarray(back) - array).max() < tolerance
+def test_normalized_fields_have_mean_0_and_deviation_1(extracted, normalization, name: str):
+    values = np.concatenate([run[name].ravel() for run in FrameDataset(extracted / "train", [name]).runs()])
+    normal = normalization.normalize(name, values).astype(np.float64)
+    assert abs(normal.mean()) < 1e-5  # float32
+    assert normal.std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+def test_denormalize_undoes_normalize_and_keeps_the_type(normalization, dtype: type, tolerance: float):
+    array = np.random.default_rng(0).standard_normal((3, 512)).astype(dtype)
+    for own in (array, torch.from_numpy(array)):
+        normal = normalization.normalize("bands", own)
+        back = normalization.denormalize("bands", normal)
+        assert normal.dtype == back.dtype == own.dtype
+        assert type(normal) is type(back) is type(own)
+        assert np.abs(np.asarray(back) - array).max() < tolerance
 
 
 def test_gradients_flow_through():
@@ -49,9 +46,6 @@ def test_a_field_that_never_changes_is_only_moved():
     normalization = Normalization({"pcm": 3.0}, {"pcm": 0.0})
     assert normalization.normalize("pcm", np.array([3.0])).tolist() == [0]
     assert normalization.denormalize("pcm", np.array([0.0])).tolist() == [3]
-
-
-def test_an_unmeasured_field_is_named(normalization):
     with pytest.raises(KeyError, match="dec_pcm"):
         normalization.normalize("dec_pcm", torch.zeros(1))
 
@@ -59,7 +53,8 @@ def test_an_unmeasured_field_is_named(normalization):
 def test_what_is_saved_is_loaded(normalization, tmp_path: Path):
     normalization.save(tmp_path / "n.json")
     assert Normalization.load(tmp_path / "n.json") == normalization
-    assert [path.name for path in tmp_path.iterdir()] == ["n.json"]
+    with pytest.raises(FileNotFoundError):
+        Normalization.load(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize(
@@ -72,10 +67,5 @@ def test_what_is_saved_is_loaded(normalization, tmp_path: Path):
 )  # fmt: skip
 def test_anything_else_is_named(tmp_path: Path, content: str):
     (tmp_path / "n.json").write_text(content)
-    with pytest.raises(DataError, match=r"n\.json: "):
-        Normalization.load(tmp_path / "n.json")
-
-
-def test_a_missing_file_is_an_os_error(tmp_path: Path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match=r"n\.json: no normalization"):
         Normalization.load(tmp_path / "n.json")

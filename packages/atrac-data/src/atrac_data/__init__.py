@@ -1,36 +1,32 @@
 """Ground truth to train learned ATRAC1 stages on: corpus, teachers, shards, loaders."""
 
 from atrac_data.__about__ import __version__
-from atrac_data.augmentation import Augmentation, Change
-from atrac_data.corpus import KINDS, NAMES, SEEDS, corpus_manifest, render, write_corpus
+from atrac_data.augmentation import Augmentation
+from atrac_data.corpus import NAMES, SEEDS, corpus_manifest, render, write_corpus
 from atrac_data.dataset import FrameDataset, frame_loader
 from atrac_data.errors import DataError
-from atrac_data.extraction import Item, Settings, ShardPlan, extract, plan
+from atrac_data.extraction import Settings, extract, plan, remove_unfinished
 from atrac_data.fields import FIELDS, Field, Frames
 from atrac_data.manifest import SPLITS, Manifest, Recording, scan, split_of
 from atrac_data.normalization import Normalization
-from atrac_data.shards import RUN_FRAMES, Run, Shard, ShardWriter, find_shards
-from atrac_data.statistics import FieldStatistics, Statistics, histogram_axis, measure
-from atrac_data.synthesis import SAMPLE_RATE
+from atrac_data.report import SplitReport, as_text, write_report
+from atrac_data.shards import RUN_FRAMES, Run, Shard, find_shards, write_shard
+from atrac_data.statistics import FieldStatistics, measure
 from atrac_data.teacher import BuiltinTeacher, PytracTeacher, Teacher
 
 __all__ = [
     "FIELDS",
-    "KINDS",
     "NAMES",
     "RUN_FRAMES",
-    "SAMPLE_RATE",
     "SEEDS",
     "SPLITS",
     "Augmentation",
     "BuiltinTeacher",
-    "Change",
     "DataError",
     "Field",
     "FieldStatistics",
     "FrameDataset",
     "Frames",
-    "Item",
     "Manifest",
     "Normalization",
     "PytracTeacher",
@@ -38,20 +34,21 @@ __all__ = [
     "Run",
     "Settings",
     "Shard",
-    "ShardPlan",
-    "ShardWriter",
-    "Statistics",
+    "SplitReport",
     "Teacher",
     "__version__",
+    "as_text",
     "corpus_manifest",
     "extract",
     "find_shards",
     "frame_loader",
-    "histogram_axis",
     "measure",
     "plan",
+    "remove_unfinished",
     "render",
     "scan",
     "split_of",
     "write_corpus",
+    "write_report",
+    "write_shard",
 ]

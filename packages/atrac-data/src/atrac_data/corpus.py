@@ -1,10 +1,9 @@
-"""The built-in corpus: sounds made on the spot, so that everything works with no download.
+"""The built-in corpus: synthetic sounds, so that everything works without a download.
 
 A sound is fixed by its name, length, seed and number of channels. The generator is PCG64 under a seed hashed
 from name and seed, so no sound depends on another, on the session, or on Python's own hash.
 """
 
-import difflib
 import hashlib
 import math
 import operator
@@ -12,23 +11,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import AudioWriter
 from atrac_data.manifest import Manifest, Recording
-from atrac_data.synthesis import (
-    SAMPLE_RATE,
-    Sound,
-    render_attacks,
-    render_effects,
-    render_music,
-    render_noise,
-    render_pink_noise,
-    render_speech,
-)
-from atrac_data.synthesis.mixing import fade, seconds_to_samples, to_peak, to_rms
+from atrac_data.synthesis.attacks import render_attacks
+from atrac_data.synthesis.effects import render_effects
+from atrac_data.synthesis.mixing import Sound, fade, seconds_to_samples, to_peak, to_rms
+from atrac_data.synthesis.music import render_music
+from atrac_data.synthesis.noise import render_noise, render_pink_noise
+from atrac_data.synthesis.speech import render_speech
 
 
 @dataclass(frozen=True)
@@ -51,19 +47,10 @@ _RECIPES = {
     "attacks": _Recipe(render_attacks, to_peak, -1.0),
 }
 
-NAMES = tuple(_RECIPES)
+NAMES: Final = tuple(_RECIPES)
 """Every sound `render` knows."""
-
-KINDS = MappingProxyType(
-    {
-        "music": ("music",),
-        "speech": ("speech",),
-        "effects": ("effects",),
-        "noise": ("noise", "pink_noise"),
-        "attacks": ("attacks",),
-    }
-)
-"""The names by what they are like, for a corpus that wants some of each."""
+SEEDS: Final = MappingProxyType({"train": range(8), "validation": range(8, 9), "test": range(9, 10)})
+"""The seeds of each split, unless others are asked for."""
 
 
 def render(name: str, *, seconds: float = 10.0, seed: int = 0, channels: int = 2) -> NDArray[np.float32]:
@@ -99,11 +86,7 @@ def render(name: str, *, seconds: float = 10.0, seed: int = 0, channels: int = 2
     if channels == 1:
         sound = sound.mean(axis=0, keepdims=True)
     finished = recipe.scale(fade(sound, recipe.fade_in, recipe.fade_out), recipe.level)
-    return finished.astype(np.float32)
-
-
-SEEDS = MappingProxyType({"train": range(8), "validation": range(8, 9), "test": range(9, 10)})
-"""The seeds of each split, unless others are asked for."""
+    return np.asarray(finished, np.float32)
 
 
 def corpus_manifest(
@@ -136,7 +119,7 @@ def write_corpus(
         seconds: length of each.
         seeds: by split, so that no piece is in two.
         names: sounds to write, of `NAMES`; default: all.
-        progress: is told the seconds of each finished sound.
+        progress: called with the seconds of each finished sound.
 
     Raises:
         DataError: a seed is in two splits, or a split is unknown.
@@ -160,9 +143,7 @@ def _file(name: str, seed: int) -> str:
 
 def _find(name: str) -> _Recipe:
     if name not in _RECIPES:
-        near = difflib.get_close_matches(str(name).lower(), NAMES, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown sound {name!r}, known are {', '.join(NAMES)}{hint}")
+        raise ValueError(f"sound {name!r}, allowed {', '.join(NAMES)}")
     return _RECIPES[name]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import webdataset as wds
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from atrac_data.errors import DataError
 from atrac_data.fields import FIELDS, Frames, check_fields
@@ -25,8 +25,8 @@ from atrac_data.shards import END, RUN_FRAMES, Shard, find_shards, read_npy
 
 Tensors = dict[str, Tensor]
 """Field name to tensor."""
-_BARREN: Final = 1000
-"""Shards in a row that give nothing, after which drawing more is given up."""
+_MOST_EMPTY_SHARDS: Final = 1000
+"""Shards drawn in a row that hold no item, after which an endless stream fails instead of drawing for ever."""
 
 
 @final
@@ -85,9 +85,8 @@ def frame_loader(
     """Stream batches of frames, or of some successive ones, one channel each.
 
     Each frame comes exactly once an epoch, over all ranks (torch.distributed, or RANK and WORLD_SIZE in the
-    environment) and workers together, each of which reads shards of its own: have more shards than ranks times
-    workers, or some stand idle. Ranks may get numbers of batches that differ by those of a shard. Training on several
-    ranks wants the same number on each: `resampled_batches` draws shards with replacement, without end, and cuts the
+    environment) and workers: shards are dealt out to them, so some may get one more. A loop with a barrier between
+    ranks needs the same number on each: `resampled_batches` draws shards with replacement, without end, and cuts the
     stream after so many batches; an epoch then is no longer every frame once.
 
     Args:
@@ -107,16 +106,18 @@ def frame_loader(
         DataError: as `FrameDataset`; in the midst of an epoch too, naming shard and key.
         ValueError: a field is unknown, or a number out of its range.
     """
+    numbers = {"batch_size": (batch_size, 1), "workers": (workers, 0), "shuffle": (shuffle, 0)}
     endless = resampled_batches is not None
-    if batch_size < 1 or workers < 0 or shuffle < 0 or (resampled_batches is not None and resampled_batches < 1):
-        numbers = f"{batch_size = }, {workers = }, {shuffle = }, {resampled_batches = }"
-        raise ValueError(f"{numbers}, allowed from 1, 0, 0, 1 on")
+    if resampled_batches is not None:
+        numbers["resampled_batches"] = (resampled_batches, 1)
+    for name, (number, least) in numbers.items():
+        if number < least:
+            raise ValueError(f"{name} = {number}, allowed {least} and more")
     if not 1 <= frames <= RUN_FRAMES:
-        raise ValueError(f"{frames = }, allowed 1..{RUN_FRAMES}")
+        raise ValueError(f"frames = {frames}, allowed 1..{RUN_FRAMES}")
     if isinstance(shards, str | Path):
         opened = [Shard(path) for path in find_shards(shards)]
-        names = _common_fields(opened, fields)
-        urls = [str(shard.path) for shard in opened]
+        names, urls = _common_fields(opened, fields), [str(shard.path) for shard in opened]
     else:
         names, urls = check_fields(tuple(fields)) if fields else (), list(shards)
     if not urls:
@@ -128,58 +129,36 @@ def frame_loader(
         stages[:0] = [wds.SimpleShardList(urls, seed if shuffle else None), wds.split_by_node, wds.split_by_worker]
     if shuffle:
         stages.append(wds.shuffle(shuffle, initial=shuffle, seed=seed))
-    stages.append(wds.batched(batch_size, collation_fn=_stack, partial=not endless))
+    stages.append(wds.batched(batch_size, collation_fn=default_collate, partial=not endless))
     loader = wds.WebLoader(wds.DataPipeline(*stages), batch_size=None, num_workers=workers)
-    return loader.with_epoch(resampled_batches) if endless else loader
+    batches: Iterable[Tensors] = loader.with_epoch(resampled_batches) if endless else loader
+    return batches
 
 
 class _Items:
-    """The stage of the pipeline that turns shards into items; an object, so that workers can be sent it."""
+    """The stage of the pipeline that turns shards into items; an object, so that it can be sent to workers."""
 
     def __init__(self, fields: tuple[str, ...], frames: int, endless: bool) -> None:
         self._fields, self._frames, self._endless = fields, frames, endless
 
     def __call__(self, sources: Iterable[dict[str, Any]]) -> Iterator[Tensors]:
-        barren = 0
+        empty = 0
         for source in sources:
-            barren += 1
-            for item in self._shard(source["url"]):
-                barren = 0
-                yield item
-            if self._endless and barren > _BARREN:
-                raise DataError(f"{source['url']}: {barren} shards in a row without {self._frames} successive frames")
+            empty += 1
+            for arrays in _runs(source["url"], self._fields):
+                for item in self._cut(arrays):
+                    empty = 0
+                    yield item
+            if self._endless and empty > _MOST_EMPTY_SHARDS:
+                raise DataError(f"{source['url']}: {empty} shards in a row without {self._frames} successive frames")
 
-    def _shard(self, url: str) -> Iterator[Tensors]:
-        """Yield the items of one shard, and make sure that it was whole."""
-        runs, key, ended = 0, "the start", False
-        samples = _samples(url)
-        while True:
-            try:
-                if (sample := next(samples, None)) is None:
-                    break
-                last, key = key, sample["__key__"]
-                about = json.loads(sample["json"])
-                if key == END:
-                    ended = about["runs"] == runs
-                    continue
-                channels, frames, fields = int(about["channels"]), int(about["frames"]), list(about["fields"])
-            except Exception as error:  # an address may lead anywhere, and fail in any way
-                reason = error if isinstance(error, OSError) else error.args[0] if error.args else repr(error)
-                raise DataError(f"{url}: damaged after {key}: {reason}") from error
-            runs += 1
-            names = self._fields or fields
-            if missing := [name for name in names if f"{name}.npy" not in sample or name not in FIELDS]:
-                raise DataError(f"{url}: {key} has no field {missing[0]!r}")
-            arrays = {n: read_npy(sample[f"{n}.npy"], n, (channels, frames), f"{url}: {key}") for n in names}
-            yield from self._cut(arrays, channels, frames)
-        if not ended:
-            raise DataError(f"{url}: the shard breaks off after {last if key == END else key}, its {runs}. run")
-
-    def _cut(self, arrays: Frames, channels: int, frames: int) -> Iterator[Tensors]:
-        pieces, own = frames // self._frames, self._frames
-        columns = []
+    def _cut(self, arrays: Frames) -> Iterator[Tensors]:
+        """Cut a run into items, channel after channel within each stretch of frames."""
+        own, columns = self._frames, []
         for array in arrays.values():
-            cut = array[:, : pieces * own].reshape(channels, pieces, own, *array.shape[2:]).swapaxes(0, 1)
+            channels, frames, *shape = array.shape
+            pieces = frames // own
+            cut = array[:, : pieces * own].reshape(channels, pieces, own, *shape).swapaxes(0, 1)
             # One copy of the run, whose pieces are views of it: one in the shuffle buffer keeps its run in memory.
             column = torch.from_numpy(np.array(cut)).flatten(0, 1)
             columns.append((column if own > 1 else column.squeeze(1)).unbind())
@@ -187,15 +166,46 @@ class _Items:
             yield dict(zip(arrays, row, strict=True))
 
 
-def _samples(url: str) -> Iterator[dict[str, Any]]:
-    """Yield the samples of one tar file, bytes by suffix; nothing is decoded."""
-    with wds.gopen(url) as stream:
-        files = wds.tariterators.tar_file_expander([{"url": url, "stream": stream}])
-        yield from wds.tariterators.group_by_keys(files)
+def _runs(url: str, fields: tuple[str, ...]) -> Iterator[Frames]:
+    """Yield the runs of one shard, each field [C, F, *shape], and make sure that it was whole.
+
+    Args:
+        url: anything webdataset opens.
+        fields: names of the fields; none for those that each run states.
+
+    Raises: DataError
+    """
+    last, count, stated = "the start", 0, None
+    for key, about, sample in _samples(url):
+        if key == END:
+            stated = about["runs"]
+            continue
+        last, count = key, count + 1
+        names = fields or about["fields"]
+        if missing := [name for name in names if f"{name}.npy" not in sample or name not in FIELDS]:
+            raise DataError(f"{url}: {key} has no field {missing[0]!r}")
+        leading = about["channels"], about["frames"]
+        yield {name: read_npy(sample[f"{name}.npy"], 0, name, leading, f"{url}: {key}") for name in names}
+    if stated != count:
+        expected = "no end" if stated is None else f"{stated} stated"
+        raise DataError(f"{url}: the shard breaks off after {last}: {count} runs, {expected}")
 
 
-def _stack(items: list[Tensors]) -> Tensors:
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+def _samples(url: str) -> Iterator[tuple[str, dict[str, Any], dict[str, bytes]]]:
+    """Yield key, description and members by suffix of each sample of a tar file; no array is decoded."""
+    key = "the start"
+    try:
+        with wds.gopen(url) as stream:
+            files = wds.tariterators.tar_file_expander([{"url": url, "stream": stream}])
+            for sample in wds.tariterators.group_by_keys(files):
+                key = sample["__key__"]
+                about = json.loads(sample["json"])
+                kinds = {"runs": int} if key == END else {"channels": int, "frames": int, "fields": list}
+                yield key, {name: kind(about[name]) for name, kind in kinds.items()}, sample
+    except Exception as error:  # an address may lead anywhere, and fail in any way
+        # webdataset appends the stream and the address to the arguments of an exception.
+        reason = error if isinstance(error, OSError) else error.args[0] if error.args else repr(error)
+        raise DataError(f"{url}: damaged after {key}: {reason}") from error
 
 
 def _common_fields(shards: list[Shard], fields: Sequence[str]) -> tuple[str, ...]:

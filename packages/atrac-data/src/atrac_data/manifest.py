@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,13 +61,13 @@ class Manifest:
     recordings: tuple[Recording, ...]
 
     def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
+        keys = set()
         for recording in self.recordings:
             if recording.split not in SPLITS:
                 raise DataError(f"{recording.path}: split {recording.split!r}, allowed {', '.join(SPLITS)}")
-            if recording.key in seen:
-                raise DataError(f"{recording.path} and {seen[recording.key]}: each recording allowed once")
-            seen[recording.key] = recording.path
+            if recording.key in keys:
+                raise DataError(f"{recording.path}: each recording allowed once")
+            keys.add(recording.key)
 
     def of(self, split: str) -> tuple[Recording, ...]:
         """Return the recordings of a split."""
@@ -76,7 +76,7 @@ class Manifest:
 
 def scan(
     folder: str | Path,
-    suffixes: Iterable[str] = SUFFIXES,
+    suffixes: Collection[str] = SUFFIXES,
     *,
     split_file: str | Path | None = None,
     licence_file: str | Path | None = None,
@@ -95,21 +95,20 @@ def scan(
     folder = Path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
-    wanted = frozenset(suffixes)
     paths = sorted(
         path.as_posix()
         for path in (found.relative_to(folder) for found in folder.rglob("*") if found.is_file())
-        if path.suffix.lower() in wanted and not any(part.startswith(".") for part in path.parts)
+        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in path.parts)
     )
     if not paths:
-        raise DataError(f"{folder}: no recordings, allowed files ending in {', '.join(sorted(wanted))}")
-    splits = _names(split_file, folder / SPLIT_FILE)
-    licences = _names(licence_file, folder / LICENCE_FILE)
-    where = split_file or folder / SPLIT_FILE
-    if wrong := sorted(path for path, split in splits.items() if split not in SPLITS):
-        raise DataError(f"{where}: {wrong[0]} is in split {splits[wrong[0]]!r}, allowed {', '.join(SPLITS)}")
-    if missing := sorted(set(splits) - set(paths)):
-        raise DataError(f"{where}: names {missing[0]}, which is not there ({len(missing)} such)")
+        raise DataError(f"{folder}: no recordings, allowed files ending in {', '.join(sorted(suffixes))}")
+    splits = _read(split_file, folder / SPLIT_FILE)
+    licences = _read(licence_file, folder / LICENCE_FILE)
+    known = set(paths)
+    for path, split in splits.items():
+        if path not in known or split not in SPLITS:
+            reason = f"allowed {', '.join(SPLITS)}" if path in known else "there is no such recording"
+            raise DataError(f"{split_file or folder / SPLIT_FILE}: {path} is in split {split!r}, {reason}")
     return Manifest(
         folder, tuple(Recording(path, splits.get(path) or split_of(path), _licence(path, licences)) for path in paths)
     )
@@ -134,17 +133,15 @@ def _licence(path: str, licences: Mapping[str, str]) -> str:
     return next((licence for pattern, licence in licences.items() if fnmatch.fnmatchcase(path, pattern)), UNKNOWN)
 
 
-def _names(chosen: str | Path | None, default: Path) -> dict[str, str]:
+def _read(chosen: str | Path | None, default: Path) -> dict[str, str]:
+    """Read an object of strings from the chosen file, or from the default one if it is there."""
     if chosen is None and not default.exists():
         return {}
     file = Path(chosen or default)
     try:
-        names = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: no JSON: {error}") from error
-    if not isinstance(names, dict):
-        raise DataError(f"{file}: allowed an object of texts, found {type(names).__name__}")
-    for name, value in names.items():
-        if not isinstance(value, str):
-            raise DataError(f"{file}: {name} is {value!r}, allowed a text")
-    return names
+        values: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
+            raise ValueError(f"{wrong[0]} is {values[wrong[0]]!r}")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file}: allowed a JSON object of strings: {error}") from error
+    return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrac_bitstream import write_whole
 from atrac_data.errors import DataError
-from atrac_data.shards import write_whole
-from atrac_data.statistics import Statistics
+from atrac_data.statistics import FieldStatistics
 
 T = TypeVar("T", NDArray[np.floating], Tensor)
 
@@ -40,10 +39,10 @@ class Normalization:
     deviation: Mapping[str, float]
 
     @classmethod
-    def of(cls, statistics: Statistics) -> Self:
+    def of(cls, statistics: Mapping[str, FieldStatistics]) -> Self:
         """Take mean and deviation of every field that was measured; measure the train split only."""
-        fields = statistics.fields.items()
-        return cls({n: one.mean for n, one in fields}, {n: one.deviation for n, one in fields})
+        fields = statistics.items()
+        return cls({name: one.mean for name, one in fields}, {name: one.deviation for name, one in fields})
 
     def normalize(self, field: str, values: T) -> T:
         """Return (values - mean) / deviation.
@@ -63,7 +62,7 @@ class Normalization:
     def save(self, path: str | Path) -> None:
         """Write it as JSON. Raises: OSError."""
         text = json.dumps({"mean": dict(self.mean), "deviation": dict(self.deviation)}, indent=1) + "\n"
-        write_whole(Path(path), text.encode())
+        write_whole(path, text.encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -71,10 +70,8 @@ class Normalization:
         try:
             read = json.loads(Path(path).read_bytes())
             mean, deviation = ({str(k): float(v) for k, v in read[name].items()} for name in ("mean", "deviation"))
+            if mean.keys() != deviation.keys() or not np.isfinite([*mean.values(), *deviation.values()]).all():
+                raise ValueError(f"{read}, allowed finite numbers of the same fields")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}: no normalization: {error!r}") from error
-        if mean.keys() != deviation.keys():
-            raise DataError(f"{path}: mean has {', '.join(mean)}, deviation {', '.join(deviation)}")
-        if not all(map(math.isfinite, [*mean.values(), *deviation.values()])):
-            raise DataError(f"{path}: allowed finite numbers")
         return cls(mean, deviation)

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atrac_data import SAMPLE_RATE, render
+from atrac_data import render
 from atrac_data.synthesis.attacks import REGIONS, _stroke
 
 BANDS = ((0.0, 5512.5), (5512.5, 11025.0), (11025.0, 22050.0))
 """Hz: the bands a codec sees."""
-
 ONSETS_PER_SECOND = 3.5
 """Five are played in each region; 4.0 to 7.3 were counted over 25 seeds, with those that leak from others."""
 
@@ -15,7 +14,7 @@ ONSETS_PER_SECOND = 3.5
 def count_onsets(sound: NDArray[np.float32], lowest: float, highest: float) -> int:
     """Count rises of 12 dB within 64 samples over the 4 stretches before, one in 20 ms at most."""
     spectrum = np.fft.rfft(sound)
-    frequencies = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
+    frequencies = np.fft.rfftfreq(len(sound), 1 / 44100)
     spectrum[(frequencies < lowest) | (frequencies >= highest)] = 0.0
     band = np.fft.irfft(spectrum, len(sound))
     level = 10 * np.log10(np.mean(band[: len(band) // 64 * 64].reshape(-1, 64) ** 2, axis=-1) + 1e-12)
@@ -27,35 +26,18 @@ def count_onsets(sound: NDArray[np.float32], lowest: float, highest: float) -> i
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_every_band_has_many_onsets(channels: int, seed: int) -> None:
-    seconds = 10.0
-    for channel in render("attacks", seconds=seconds, seed=seed, channels=channels):
-        assert [count_onsets(channel, *band) >= ONSETS_PER_SECOND * seconds for band in BANDS] == [True] * 3
-
-
-def test_noise_has_no_onsets() -> None:
-    assert [count_onsets(render("noise", seconds=10.0)[0], *band) for band in BANDS] == [0, 0, 0]
+def test_every_band_has_many_onsets_and_noise_has_none(seed: int):
+    for channel in render("attacks", seconds=6.0, seed=seed):
+        assert [count_onsets(channel, *band) >= ONSETS_PER_SECOND * 6.0 for band in BANDS] == [True] * 3
+    assert [count_onsets(render("noise", seconds=3.0, seed=seed)[0], *band) for band in BANDS] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("region", "band"), list(zip(REGIONS, BANDS)))
-def test_strokes_lie_inside_their_band(region: tuple[float, float], band: tuple[float, float]) -> None:
-    for seed in range(50):
+def test_strokes_lie_inside_their_band_rise_within_a_millisecond_and_die_away(region, band):
+    for seed in range(20):
         stroke = _stroke(region, np.random.default_rng(seed))
         power = np.abs(np.fft.rfft(stroke)) ** 2
-        frequencies = np.fft.rfftfreq(len(stroke), 1 / SAMPLE_RATE)
+        frequencies = np.fft.rfftfreq(len(stroke), 1 / 44100)
         assert power[(frequencies >= band[0]) & (frequencies < band[1])].sum() > 0.9 * power.sum()
-
-
-def test_strokes_rise_within_a_millisecond_and_die_away() -> None:
-    for seed in range(50):
-        stroke = np.abs(_stroke(REGIONS[seed % 3], np.random.default_rng(seed)))
-        loud = np.flatnonzero(stroke > 0.25)
-        assert loud[0] < SAMPLE_RATE // 1000
-        assert stroke[-100:].max() < 1e-3
-
-
-def test_there_is_quiet_between_strokes() -> None:
-    sound = render("attacks", seconds=10.0, channels=1)[0]
-    level = 10 * np.log10(np.mean(sound[: len(sound) // 512 * 512].reshape(-1, 512) ** 2, axis=-1))
-    assert np.mean(level < level.max() - 30.0) > 0.2
+        assert np.flatnonzero(np.abs(stroke) > 0.25)[0] < 44
+        assert np.abs(stroke[-100:]).max() < 1e-3

@@ -30,7 +30,7 @@ def render_attacks(n_samples: int, rng: np.random.Generator) -> Sound:
 
     Shape:    -> [2, n_samples]
     """
-    mix = 10.0 ** (FLOOR / 20.0) * rng.normal(size=(2, n_samples))
+    mix: Sound = 10.0 ** (FLOOR / 20.0) * rng.normal(size=(2, n_samples))
     for region in REGIONS:
         time = rng.exponential(0.05)
         while (start := seconds_to_samples(time)) < n_samples:
@@ -50,5 +50,5 @@ def _stroke(region: tuple[float, float], rng: np.random.Generator) -> Sound:
         stroke += rng.uniform(0.3, 1.0) * np.sin(2.0 * np.pi * frequency * time + phase)
     rise = rng.uniform(0.0002, 0.0005)
     attack = 0.5 - 0.5 * np.cos(np.pi * np.minimum(time / rise, 1.0))
-    shaped = stroke * attack * np.exp(-time / decay)
-    return shaped / np.max(np.abs(shaped))
+    shaped: Sound = stroke * attack * np.exp(-time / decay)
+    return shaped / float(np.max(np.abs(shaped)))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from atrac_data.synthesis.mixing import SAMPLE_RATE, Sound, add_at, fade, pan, seconds_of, seconds_to_samples
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_data.synthesis.mixing import Sound, add_at, fade, pan, seconds_of, seconds_to_samples
 from atrac_data.synthesis.moving_filter import moving_filter
 
 

@@ -1,13 +1,12 @@
-"""What every sound is put together with: placing, panning, fading, levels, and a room around it."""
+"""Mixing: placing, panning and fading sounds, setting their level, and a room around them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atrac_bitstream.tables import SAMPLE_RATE
+
 Sound = NDArray[np.float64]
 """Samples [T], or [2, T] for left and right; full scale +-1.0."""
-
-SAMPLE_RATE = 44100
-"""Hz, of everything in this package."""
 
 
 def seconds_to_samples(seconds: float) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_data.synthesis.mixing import SAMPLE_RATE, Sound, add_at
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_data.synthesis.mixing import Sound, add_at
 
 WINDOW = 1024
 HOP = 256

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_data.synthesis.drums import hat, kick, snare
-from atrac_data.synthesis.mixing import SAMPLE_RATE, Sound, add_at, pan, room, seconds_to_samples
+from atrac_data.synthesis.mixing import Sound, add_at, pan, room, seconds_to_samples
 from atrac_data.synthesis.strings import pluck
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)

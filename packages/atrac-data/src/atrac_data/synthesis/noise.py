@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from atrac_data.synthesis.mixing import SAMPLE_RATE, Sound
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_data.synthesis.mixing import Sound
 
 
 def render_noise(n_samples: int, rng: np.random.Generator) -> Sound:

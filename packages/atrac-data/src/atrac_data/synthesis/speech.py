@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_data.synthesis.mixing import SAMPLE_RATE, Sound, pan, room, seconds_of
+from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_data.synthesis.mixing import Sound, pan, room, seconds_of
 from atrac_data.synthesis.moving_filter import moving_filter
 
 VOWELS = (
@@ -82,7 +83,8 @@ def render_speech(n_samples: int, rng: np.random.Generator) -> Sound:
 
     def teeth(times: Sound, frequencies: Sound) -> Sound:
         centre, width = (np.interp(times, at, hisses[:, i]) for i in range(2))
-        return np.exp(-0.5 * ((frequencies - centre) / width) ** 2)
+        gains: Sound = np.exp(-0.5 * ((frequencies - centre) / width) ** 2)
+        return gains
 
     hiss = moving_filter(np.interp(time, at, hisses[:, 2]) * rng.normal(size=n_samples), teeth)
     mono = moving_filter(source, mouth) + 0.12 * hiss
