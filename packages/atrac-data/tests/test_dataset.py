@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -87,28 +86,21 @@ def test_items_are_their_own_and_a_dataset_can_be_pickled(extracted):
 
 def test_one_frame_is_read_without_touching_another(train):
     """All that is neither its own bytes nor the headers of its own arrays is overwritten."""
-    expected, first, kept = FrameDataset(train)[200], 0, set()
-    for path in find_shards(train):
-        shard, whole = Shard(path), np.fromfile(path, np.uint8)
-        spoilt = np.full(len(whole), 0xA5, np.uint8)
-        for run in shard.runs:
-            if first <= 200 < first + run.frames * run.channels:
-                frame, channel = divmod(200 - first, run.channels)
-                for name, field in FIELDS.items():
-                    start = run.offsets[name]
-                    header = len(npy_header((run.channels, run.frames, *field.shape), field.dtype))
-                    size = field.dtype.itemsize * int(np.prod(field.shape))
-                    at = start + header + (channel * run.frames + frame) * size
-                    for own in (slice(start, start + header), slice(at, at + size)):
-                        spoilt[own] = whole[own]
-                    kept.add(name)
-            first += run.frames * run.channels
-        spoilt.tofile(path)
-    assert kept == set(FIELDS)
-    item = FrameDataset(train)[200]
+    path = find_shards(train)[0]
+    run, whole = Shard(path).runs[0], np.fromfile(path, np.uint8)
+    frame, channel = 40, 1
+    index = frame * run.channels + channel
+    expected, spoilt = FrameDataset(train)[index], np.full(len(whole), 0xA5, np.uint8)
+    for name, field in FIELDS.items():
+        start, size = run.offsets[name], field.dtype.itemsize * int(np.prod(field.shape))
+        header = len(npy_header((run.channels, run.frames, *field.shape), field.dtype))
+        at = start + header + (channel * run.frames + frame) * size
+        for own in (slice(start, start + header), slice(at, at + size)):
+            spoilt[own] = whole[own]
+    spoilt.tofile(path)
+    item = FrameDataset(train)[index]
     assert all(torch.equal(item[name], expected[name]) for name in FIELDS)
-    with pytest.raises(DataError, match="is damaged"):
-        FrameDataset(train)[0]
+    assert not torch.equal(FrameDataset(train)[index + 1]["pcm"], expected["pcm"])
 
 
 def test_a_data_loader_with_workers_reads_each_frame_once(extracted, everything):
@@ -144,8 +136,8 @@ import torch.distributed as dist
 from atrac_data import frame_loader
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
-for workers in (0, 1, 2):
-    if workers == 2:  # torch.distributed alone must do too
+for workers in (0, 2):
+    if workers:  # torch.distributed alone must do too
         del os.environ["RANK"], os.environ["WORLD_SIZE"]
     loader = frame_loader(sys.argv[1], 64, ["units"], workers=workers, shuffle=20)
     units = [unit.numpy().tobytes().hex() for batch in loader for unit in batch["units"]]
@@ -161,10 +153,9 @@ def test_two_ranks_under_torchrun_get_each_frame_once(extracted, everything, tmp
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, tmp_path / "script.py", extracted / "train", tmp_path]
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=True)
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         (world, first), (_, second) = (json.loads((tmp_path / f"{workers}-{r}.json").read_text()) for r in (0, 1))
-        assert world == 2
-        assert min(len(first), len(second)) > 0
+        assert (world, bool(first), bool(second)) == (2, True, True)
         assert Counter(first + second) == Counter(unit.hex() for unit in everything)
 
 
@@ -259,10 +250,6 @@ def read_by_number(folder: Path) -> None:
     list(FrameDataset(folder))  # type: ignore[call-overload]
 
 
-def read_runs(folder: Path) -> None:
-    list(FrameDataset(folder).runs())
-
-
 def stream(folder: Path) -> None:
     list(frame_loader(folder, 64))
 
@@ -272,30 +259,15 @@ def stream_addresses(folder: Path) -> None:
     list(frame_loader([str(path) for path in sorted(folder.glob("*.tar"))], 64))
 
 
-ALL = pytest.mark.parametrize("read", [read_by_number, read_runs, stream, stream_addresses])
+ALL = pytest.mark.parametrize("read", [read_by_number, stream, stream_addresses])
 Reader = Callable[[Path], None]
 
 
-def rewrite(path: Path, edit: Callable[[str, bytes], bytes | None]) -> None:
-    """Rewrite a shard member by member, with an index that fits it: what is wrong is wrong inside alone."""
-    index = json.loads(path.with_suffix(".json").read_bytes())
-    runs = {run["key"]: run for run in index["runs"]}
-    with tarfile.open(path) as tar:
-        members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in members:
-            key, _, field = name.removesuffix(".npy").partition(".")
-            edited = edit(name, data)
-            if name.endswith(".npy"):
-                del runs[key]["offsets"][field]
-            if edited is not None:
-                if name.endswith(".npy"):
-                    runs[key]["offsets"][field] = tar.offset + 512
-                member = tarfile.TarInfo(name)
-                member.size = len(edited)
-                tar.addfile(member, io.BytesIO(edited))
-    index["bytes"] = path.stat().st_size
-    path.with_suffix(".json").write_text(json.dumps(index))
+def patch(path: Path, position: int, data: bytes) -> None:
+    """Overwrite a part of a file."""
+    with path.open("r+b") as file:
+        file.seek(position)
+        file.write(data)
 
 
 class Bomb:
@@ -312,24 +284,21 @@ class Bomb:
 @pytest.mark.parametrize("damage", ["dtype", "byte order", "shape", "frames", "garbage", "pickle", "version"])
 def test_a_wrong_array_is_named_with_shard_key_and_field(train, tmp_path, read: Reader, damage: str):
     path = find_shards(train)[1]
-    key = Shard(path).runs[-1].key
+    run = Shard(path).runs[-1]
     bomb = np.empty((1, 1), object)
     bomb[0, 0] = Bomb(tmp_path / "exploded")
-
-    def spoil(name: str, data: bytes) -> bytes:
-        if name != f"{key}.idwl.npy":
-            return data
-        array, spoilt = np.load(io.BytesIO(data)), io.BytesIO()
-        version = (2, 0) if damage == "version" else (1, 0)
-        wrong = {"dtype": array.astype("<f4"), "byte order": array.astype(">u2"), "shape": array[..., :-1]}
-        wrong |= {"frames": array[:, :-1], "pickle": bomb, "version": array}
-        if damage == "garbage":
-            return b"x" * len(data)
-        np.lib.format.write_array(spoilt, wrong[damage], version)
-        return spoilt.getvalue()
-
-    rewrite(path, spoil)
-    with pytest.raises(DataError, match=rf"{path.name}: {key}\.idwl\.npy is damaged"):
+    shape, own = (run.channels, run.frames, 52), np.dtype("|u1")
+    wrong = {
+        "dtype": npy_header(shape, np.dtype("<f4")),
+        "byte order": npy_header(shape, np.dtype(">u2")),
+        "shape": npy_header((*shape[:2], 51), own),
+        "frames": npy_header((run.channels, run.frames - 1, 52), own),
+        "garbage": b"x" * 100,
+        "pickle": npy_header((1, 1), bomb.dtype) + pickle.dumps(bomb),
+        "version": npy_header(shape, own)[:6] + b"\2",
+    }
+    patch(path, run.offsets["idwl"], wrong[damage])
+    with pytest.raises(DataError, match=rf"{path.name}: {run.key}\.idwl\.npy is damaged"):
         read(train)
     assert not (tmp_path / "exploded").exists()
     if damage == "pickle":
@@ -339,12 +308,11 @@ def test_a_wrong_array_is_named_with_shard_key_and_field(train, tmp_path, read: 
 
 def test_an_error_in_a_worker_keeps_its_type_and_names(train):
     path = find_shards(train)[0]
-    spoilt = bytearray(path.read_bytes())
-    spoilt[Shard(path).runs[0].offsets["bsm"]] ^= 1
-    path.write_bytes(spoilt)
+    run = Shard(path).runs[0]
+    patch(path, run.offsets["bsm"], b"x")
     loader: Any = frame_loader(train, 64, workers=1)
     batches = iter(loader.pipeline[0])
-    with pytest.raises(DataError, match=rf"{path.name}: {Shard(path).runs[0].key}\.bsm\.npy is damaged"):
+    with pytest.raises(DataError, match=rf"{path.name}: {run.key}\.bsm\.npy is damaged"):
         list(batches)
     batches._shutdown_workers()  # left to the garbage collector, this takes 5 s
 
@@ -352,9 +320,11 @@ def test_an_error_in_a_worker_keeps_its_type_and_names(train):
 @ALL
 def test_a_missing_member_is_named_with_shard_and_key(train, read: Reader):
     path = find_shards(train)[1]
-    key = Shard(path).runs[0].key
-    rewrite(path, lambda name, data: None if name == f"{key}.units.npy" else data)
-    with pytest.raises(DataError, match=rf"{path.stem}\.(tar|json): .*{key} has no field 'units'"):
+    index = json.loads(path.with_suffix(".json").read_text())
+    member = tarfile.TarInfo(f"{index['runs'][0]['key']}.other.npy")
+    patch(path, index["runs"][0]["offsets"].pop("units") - 512, member.tobuf(tarfile.USTAR_FORMAT))
+    path.with_suffix(".json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=rf"{path.stem}\.(tar|json): .*{index['runs'][0]['key']} has no field 'units'"):
         read(train)
 
 
@@ -377,18 +347,19 @@ def test_a_cut_shard_and_something_else_are_named(train, read: Reader):
 def test_a_damaged_member_header_is_named_with_the_last_good_key(train, member: str, place: int):
     path = find_shards(train)[0]
     first, second = Shard(path).runs[:2]
-    whole = bytearray(path.read_bytes())
-    whole[whole.index(f"{second.key}.{member}\0".encode()) + place] ^= 1
-    path.write_bytes(whole)
+    whole = path.read_bytes()
+    at = whole.index(f"{second.key}.{member}\0".encode()) + place
+    patch(path, at, bytes([whole[at] ^ 1]))
     with pytest.raises(DataError, match=rf"{path.name}: .*({first.key}|{second.key})"):
         stream(train)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"frames": 3}', b'{"frames": "x", "channels": 1}'])
-def test_a_garbled_sample_is_named_with_shard_and_key(train, content: bytes):
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"frames": 3}', '{"frames": "x", "channels": 1}'])
+def test_a_garbled_sample_is_named_with_shard_and_key(train, content: str):
     path = find_shards(train)[0]
-    key = Shard(path).runs[0].key
-    rewrite(path, lambda name, data: content if name == f"{key}.json" else data)
+    key, whole = Shard(path).runs[0].key, path.read_bytes()
+    start = whole.index(f"{key}.json\0".encode()) + 512
+    patch(path, start, content.ljust(whole.index(b"\n", start) - start).encode())
     with pytest.raises(DataError, match=rf"{path.name}: damaged after {key}"):
         stream(train)
 
@@ -404,7 +375,7 @@ def test_shards_with_different_fields_are_named(train):
     index = json.loads(path.read_text())
     del index["fields"]["loudness"]
     path.write_text(json.dumps(index))
-    for read in (read_runs, stream):
+    for read in (read_by_number, stream):
         with pytest.raises(DataError, match=rf"{path.stem}\.tar: no field 'loudness', it has pcm"):
             read(train)
     assert len(FrameDataset(train, ["pcm"])[0]) == 1

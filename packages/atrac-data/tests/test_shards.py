@@ -72,17 +72,6 @@ def test_the_same_runs_give_the_same_bytes(shard, tmp_path):
         assert again.with_suffix(kind).read_bytes() == shard.with_suffix(kind).read_bytes()
 
 
-@pytest.mark.parametrize("shape", [(2, 64), (1, 5, 3), (2, 10**6, 212)])
-@pytest.mark.parametrize("dtype", ["<f4", "<i2", "|u1"])
-def test_numpy_understands_the_headers(shape: tuple[int, ...], dtype: str):
-    header = npy_header(shape, np.dtype(dtype))
-    assert len(header) % 64 == 0
-    stream = io.BytesIO(header)
-    assert np.lib.format.read_magic(stream) == (1, 0)
-    assert np.lib.format.read_array_header_1_0(stream) == (shape, False, np.dtype(dtype))
-    assert not stream.read()
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,31 +165,19 @@ def test_a_garbled_index_is_named(shard):
             Shard(shard)
 
 
-def test_a_damaged_header_and_a_wrong_offset_are_named_with_key_and_field(shard):
-    path = shard.with_suffix(".json")
-    index, whole = json.loads(path.read_bytes()), shard.read_bytes()
-    start = index["runs"][1]["offsets"]["bsm"]
-    for place in range(start, start + 100, 17):
-        spoilt = bytearray(whole)
-        spoilt[place] ^= 4
-        shard.write_bytes(spoilt)
-        with pytest.raises(DataError, match=r"s-000000\.tar: 0123-000001\.bsm\.npy is damaged"):
-            Shard(shard).array(1, "bsm")
-        assert Shard(shard).array(1, "pcm").shape == (2, 64, 512)
-    for offset in (0, 1, 10**9, 10**30):
-        index["runs"][1]["offsets"]["bsm"] = offset
-        path.write_text(json.dumps(index))
-        with pytest.raises(DataError, match=rf"0123-000001\.bsm\.npy is damaged: at byte {offset}, expected an array"):
-            Shard(shard).array(1, "bsm")
+@pytest.mark.parametrize("offset", [0, 1, 10**9, 10**30])
+def test_a_wrong_offset_gives_no_values(shard, offset: int):
+    index = json.loads(shard.with_suffix(".json").read_bytes())
+    index["runs"][1]["offsets"]["bsm"] = offset
+    shard.with_suffix(".json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=rf"0123-000001\.bsm\.npy is damaged: at byte {offset}, expected an array"):
+        Shard(shard).array(1, "bsm")
 
 
-def test_a_missing_field_and_a_folder_without_shards_are_named(shard, tmp_path):
-    with pytest.raises(DataError, match=r"s-000000\.tar: 0123-000000 has no field 'idwl', it has pcm, bsm, n_bfu, qua"):
-        Shard(shard).array(0, "idwl")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / ".abc.part").write_bytes(b"half")
+def test_a_folder_without_shards_is_named(tmp_path):
+    (tmp_path / ".abc.part").write_bytes(b"half")
     with pytest.raises(DataError, match="no shards"):
-        find_shards(tmp_path / "empty")
+        find_shards(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where Linux lists them")
@@ -215,13 +192,9 @@ def test_many_shards_do_not_keep_many_files_open(tmp_path, monkeypatch):
     assert len(os.listdir("/proc/self/fd")) <= before + 4
 
 
-def test_arrays_from_bytes_are_this_array_or_refused():
-    array = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-    own = npy_header((1, 2, 3), np.dtype("|u1")) + array.tobytes()
-    assert np.array_equal(read_npy(own, 0, "bsm", (1, 2), "here"), array)
-    for wrong in (own[:-1], b"", own[:50], b"\x80" + own[1:], own.replace(b"u1", b"i1")):
-        with pytest.raises(DataError, match=r"here\.bsm\.npy is damaged: .* expected an array of shape \[1, 2, 3\]"):
-            read_npy(wrong, 0, "bsm", (1, 2), "here")
-    for leading in ((2, 1), (1, 1), (10**12, 10**12)):
-        with pytest.raises(DataError):
-            read_npy(own, 0, "bsm", leading, "here")
+def test_arrays_that_break_off_are_refused():
+    own = npy_header((1, 2, 3), np.dtype("|u1")) + bytes(range(6))
+    assert read_npy(own, 0, "bsm", (1, 2), "here").tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    for wrong, leading in ((own[:-1], (1, 2)), (own[:50], (1, 2)), (own, (10**12, 10**12))):
+        with pytest.raises(DataError, match=r"here\.bsm\.npy is damaged: .* expected an array of shape"):
+            read_npy(wrong, 0, "bsm", leading, "here")
