@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from atrac_bitstream import AeaHeader, Damage, SoundUnit, SoundUnitError, UnitArrays, readable_value_bits
+from atrac_bitstream import AeaHeader, Damage, SoundUnit, UnitArrays, find_damage, readable_value_bits
 from atrac_bitstream import tables as t
 
 GOLDEN = Path(__file__).parent / "golden" / "units.npz"
@@ -201,29 +201,26 @@ def place(tmp_path: Path) -> Path:
 # Damage -------------------------------------------------------------------------------------------
 
 
-def _mend_one_by_one(payload: bytes, channels: int, repeat: bool) -> tuple[bytes, list[Damage]]:
+def _mend(payload: bytes, channels: int, repeat: bool) -> tuple[bytes, list[Damage]]:
+    units = [payload[start : start + 212] for start in range(0, len(payload), 212)]
+    units += [b""] * (-len(units) % channels)
+    whole = np.frombuffer(payload, np.uint8)[: len(payload) // 212 * 212].reshape(-1, 212)
+    reasons = {unit: reason for (unit,), reason in find_damage(whole).items()}
     last = [b"\xac" + bytes(211)] * channels
     mended, damages = b"", []
-    for unit in range(-(-len(payload) // (212 * channels)) * channels):
-        frame, channel = divmod(unit, channels)
-        data, reason = payload[212 * unit : 212 * unit + 212], ""
-        if len(data) < 212:
-            reason = f"the file ends after {len(data)} of 212 bytes"
-        else:
-            try:
-                SoundUnit.unpack(data)
-            except SoundUnitError as error:
-                reason = str(error)
-        if reason:
-            damages.append(Damage(frame, channel, reason, cut=len(data) < 212))
-            mended += last[channel]
-        else:
-            mended += data
-            last[channel] = data if repeat else last[channel]
+    for unit, data in enumerate(units):
+        cut, channel = len(data) < 212, unit % channels
+        if cut or unit in reasons:
+            reason = f"the file ends after {len(data)} of 212 bytes" if cut else reasons[unit]
+            damages.append(Damage(unit // channels, channel, reason, cut=cut))
+            data = last[channel]
+        elif repeat:
+            last[channel] = data
+        mended += data
     return mended, damages
 
 
 @pytest.fixture(scope="session")
-def mend_one_by_one() -> Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]:
-    """Mend sound units with a loop over `SoundUnit`, by silence or by repeating the last good one of the channel."""
-    return _mend_one_by_one
+def mend() -> Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]:
+    """Mend the sound units of a file one at a time, by silence or by repeating the last good one of the channel."""
+    return _mend

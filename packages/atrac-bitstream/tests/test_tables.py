@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from atrac_bitstream import readable_value_bits, value_bits
 from atrac_bitstream import tables as t
@@ -75,10 +74,6 @@ def test_bands_follow_one_another() -> None:
     assert t.HIGH.stop == t.FRAME_SAMPLES == 512
 
 
-def test_short_blocks_fill_their_band() -> None:
-    assert [t.SHORT_SIZE << mode for mode in t.BSM_SHORT] == list(t.BAND_SIZES)
-
-
 def test_sizes_of_the_sound_unit() -> None:
     assert (t.SAMPLE_RATE, t.SOUND_UNIT_BYTES, t.SOUND_UNIT_BITS) == (44_100, 212, 1696)
     assert (t.HEADER_BITS, t.MIRROR_BITS, t.UNUSED_BITS) == (16, 16, 8)
@@ -87,19 +82,11 @@ def test_sizes_of_the_sound_unit() -> None:
     assert (t.N_BFU_MAX, t.IDWL_MAX, t.IDSF_MAX) == (52, 15, 63)
 
 
-@pytest.mark.parametrize(("band", "amount"), [(0, 20), (1, 16), (2, 16)])
-def test_bfus_of_a_band_fill_it(band: int, amount: int) -> None:
-    inside = np.equal(t.BFU_BANDS, band)
-    assert inside.sum() == amount
-    assert t.BFU_SIZES[inside].sum() == t.BAND_SIZES[band]
-
-
-def test_long_starts_are_the_running_sum_of_sizes() -> None:
-    running = 0
-    for bfu, size in enumerate(t.BFU_SIZES):
-        assert t.BFU_OFFSETS[bfu] == running
-        running += size
-    assert t.BFU_OFFSETS[52] == running
+def test_bfus_follow_one_another_and_fill_their_band() -> None:
+    assert (np.diff(t.BFU_OFFSETS) == t.BFU_SIZES).all()
+    assert [t.BFU_SIZES[np.equal(t.BFU_BANDS, band)].sum() for band in range(3)] == list(t.BAND_SIZES)
+    assert (np.bincount(t.BFU_OF_VALUE) == t.BFU_SIZES).all()
+    assert [t.SHORT_SIZE << mode for mode in t.BSM_SHORT] == list(t.BAND_SIZES)
 
 
 def test_short_starts_are_those_of_the_format() -> None:
@@ -122,12 +109,6 @@ def test_short_order_matches_a_walk_over_the_bfus() -> None:
     for start, size in zip(t.BFU_STARTS_SHORT.tolist(), t.BFU_SIZES.tolist()):
         walk += range(start, start + size)
     assert t.SHORT_ORDER.tolist() == walk
-
-
-def test_bfu_of_value_counts_back_to_sizes() -> None:
-    counts: NDArray[np.int64] = np.bincount(t.BFU_OF_VALUE, minlength=52)
-    assert (counts == t.BFU_SIZES).all()
-    assert (t.BFU_BANDS[t.BFU_OF_VALUE] == t.BAND_OF_VALUE).all()
 
 
 BUDGETS = [(20, 1456), (28, 1376), (32, 1336), (36, 1296), (40, 1256), (44, 1216), (48, 1176), (52, 1136)]

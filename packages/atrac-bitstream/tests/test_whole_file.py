@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,120 +14,91 @@ from atrac_bitstream import WholeFile, write_whole
 pytestmark = pytest.mark.usefixtures("temporary")
 
 
-@pytest.mark.parametrize("kind", [Path, str])
-def test_path_gets_the_whole_file_on_commit(kind: type, place: Path, temporary: Path) -> None:
-    target = place / "file.bin"
-    whole = WholeFile(kind(target))
-    assert whole.path.parent == place
-    assert (whole.path.name[0], whole.path.suffix) == (".", ".part")
-    assert whole.path.stat().st_size == 0
-    whole.path.write_bytes(b"all")
-    assert not target.exists()
-    whole.commit()
-    assert target.read_bytes() == b"all"
-    assert list(place.iterdir()) == [target]
-    assert list(temporary.iterdir()) == []
+def put(target: Any, data: bytes = b"all") -> WholeFile:
+    """Write everything, without giving it its name."""
+    whole = WholeFile(target)
+    whole.path.write_bytes(data)
+    return whole
 
 
-def test_relative_path_lies_in_the_current_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def fail(*_: Any) -> None:
+    raise OSError(errno.EIO, "the disk is broken")
+
+
+@pytest.mark.parametrize("existing", [{}, {"file.bin": b"old and longer"}])
+@pytest.mark.parametrize("kind", [Path, str, lambda target: target.name])
+def test_path_gets_the_whole_file_on_commit(
+    kind: Callable[[Path], Any], existing: dict[str, bytes], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(place)
-    whole = WholeFile("file.bin")
-    whole.path.write_bytes(b"all")
+    target = place / "file.bin"
+    for data in existing.values():
+        target.write_bytes(data)
+    whole = put(kind(target))
+    assert whole.path.parent == place
+    assert whole.path.match(".file.*.part")
+    assert {k: v for k, v in content(place).items() if k != whole.path.name} == existing
     whole.commit()
-    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"all")]
+    whole.discard()
+    assert content(place) == {"file.bin": b"all"}
 
 
-def test_file_object_gets_the_whole_file_on_commit(temporary: Path) -> None:
+def test_file_object_gets_the_whole_file_on_commit_where_it_stands(temporary: Path) -> None:
     flushed = []
 
     class File(io.BytesIO):
         def flush(self) -> None:
             flushed.append(len(self.getvalue()))
 
-    target = File(b"")
-    whole = WholeFile(target)
-    assert whole.path.parent == temporary
-    whole.path.write_bytes(b"all" * 100_000)
-    assert target.getvalue() == b""
-    whole.commit()
-    assert target.getvalue() == b"all" * 100_000
-    assert flushed[-1] == 300_000
-    assert not target.closed
-    assert list(temporary.iterdir()) == []
-
-
-def test_file_object_is_written_to_from_where_it_stands() -> None:
-    target = io.BytesIO(b"before")
+    target = File(b"before")
     target.seek(0, io.SEEK_END)
-    whole = WholeFile(target)
-    whole.path.write_bytes(b" after")
+    whole = put(target, b"all" * 100_000)
+    assert whole.path.parent == temporary
+    assert target.getvalue() == b"before"
     whole.commit()
-    assert target.getvalue() == b"before after"
-
-
-@pytest.mark.parametrize("existing", [None, b"old"])
-def test_discard_leaves_what_was_there(existing: bytes | None, place: Path) -> None:
-    target = place / "file.bin"
-    if existing is not None:
-        target.write_bytes(existing)
-    whole = WholeFile(target)
-    whole.path.write_bytes(b"new")
-    whole.discard()
-    whole.discard()
-    assert [path.read_bytes() for path in place.iterdir()] == ([existing] if existing else [])
-
-
-def test_discard_after_commit_does_nothing(place: Path) -> None:
-    whole = WholeFile(place / "file.bin")
-    whole.path.write_bytes(b"all")
-    whole.commit()
-    whole.discard()
-    assert (place / "file.bin").read_bytes() == b"all"
-
-
-def test_existing_file_is_replaced(place: Path) -> None:
-    (place / "file.bin").write_bytes(b"old and longer")
-    whole = WholeFile(place / "file.bin")
-    whole.path.write_bytes(b"new")
-    whole.commit()
-    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"new")]
+    assert target.getvalue() == b"before" + b"all" * 100_000
+    assert flushed[-1] == 300_006
+    assert not target.closed
+    assert content(temporary) == {}
 
 
 def test_two_writers_of_one_name_do_not_mix(place: Path) -> None:
-    one, two = WholeFile(place / "file.bin"), WholeFile(place / "file.bin")
-    one.path.write_bytes(b"one")
-    two.path.write_bytes(b"two")
+    one, two = put(place / "file.bin", b"one"), put(place / "file.bin", b"two")
     two.commit()
     one.commit()
-    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"one")]
+    assert content(place) == {"file.bin": b"one"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o177, 0o600)])
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o177, 0o600)])
 def test_permissions_are_those_that_the_umask_leaves(mask: int, mode: int, place: Path) -> None:
     before = os.umask(mask)
     try:
-        whole = WholeFile(place / "file.bin")
-        whole.commit()
+        put(place / "file.bin").commit()
         assert os.umask(mask) == mask
     finally:
         os.umask(before)
     assert (place / "file.bin").stat().st_mode & 0o777 == mode
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_nothing_is_left_when_commit_fails(function: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", ["fsync", "replace", "discard"])
+def test_what_was_there_stays_when_commit_fails_or_all_is_discarded(
+    function: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place / "file.bin").write_bytes(b"old")
-    whole = WholeFile(place / "file.bin")
-    whole.path.write_bytes(b"new")
-
-    def fail(*_: Any) -> None:
-        raise OSError(errno.EIO, "the disk is broken")
-
-    monkeypatch.setattr(os, function, fail)
-    with pytest.raises(OSError, match="the disk is broken"):
-        whole.commit()
-    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"old")]
+    whole = put(place / "file.bin")
+    if function == "discard":
+        whole.discard()
+    else:
+        monkeypatch.setattr(os, function, fail)
+        with pytest.raises(OSError, match="the disk is broken"):
+            whole.commit()
+    whole.discard()
+    assert content(place) == {"file.bin": b"old"}
 
 
 def test_nothing_temporary_is_left_when_a_file_object_fails(temporary: Path) -> None:
@@ -134,11 +106,9 @@ def test_nothing_temporary_is_left_when_a_file_object_fails(temporary: Path) -> 
         def write(self, data: Any) -> int:
             raise OSError(errno.EIO, "the disk is broken")
 
-    whole = WholeFile(Broken())
-    whole.path.write_bytes(b"all")
     with pytest.raises(OSError, match="the disk is broken"):
-        whole.commit()
-    assert list(temporary.iterdir()) == []
+        put(Broken()).commit()
+    assert content(temporary) == {}
 
 
 def test_missing_folder_is_an_os_error(place: Path) -> None:
@@ -146,38 +116,30 @@ def test_missing_folder_is_an_os_error(place: Path) -> None:
         WholeFile(place / "none" / "file.bin")
 
 
-def test_a_link_keeps_leading_to_the_file(place: Path) -> None:
+def test_a_link_keeps_leading_to_the_file_and_a_device_is_not_replaced(place: Path) -> None:
     real = place / "elsewhere" / "real.bin"
     real.parent.mkdir()
     real.write_bytes(b"before")
     (place / "link").symlink_to(real)
-    whole = WholeFile(place / "link")
-    whole.path.write_bytes(b"after")
-    whole.commit()
+    put(place / "link", b"after").commit()
     assert (place / "link").is_symlink()
     assert real.read_bytes() == b"after"
-
-
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    whole = WholeFile(os.devnull)
-    whole.path.write_bytes(b"gone")
+    whole = put(os.devnull)
     whole.commit()
     assert not Path(os.devnull).is_file()
     assert not whole.path.exists()
 
 
 def test_the_longest_name_is_no_hindrance(place: Path) -> None:
-    whole = WholeFile(place / ("x" * 255))
-    whole.path.write_bytes(b"all")
-    whole.commit()
-    assert (place / ("x" * 255)).read_bytes() == b"all"
+    for name in ("x" * 255, "é" * 127):
+        put(place / name).commit()
+        assert (place / name).read_bytes() == b"all"
 
 
 def test_write_whole_replaces_the_file_or_leaves_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = place / "file.bin"
-    write_whole(target, b"one")
-    write_whole(str(target), b"two")
-    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space")))
-    with pytest.raises(OSError, match="no space"):
-        write_whole(target, b"three")
-    assert [(path.name, path.read_bytes()) for path in place.iterdir()] == [("file.bin", b"two")]
+    write_whole(place / "file.bin", b"one")
+    write_whole(str(place / "file.bin"), b"two")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="the disk is broken"):
+        write_whole(place / "file.bin", b"three")
+    assert content(place) == {"file.bin": b"two"}

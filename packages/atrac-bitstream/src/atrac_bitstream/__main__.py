@@ -45,35 +45,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     header = None if args.raw is None else AeaHeader.make(args.raw)
 
-    if args.command == "repair":
-        try:
-            if not args.force and Path(args.target).exists():
-                raise FileExistsError(f"{args.target} exists; --force replaces it")
-            print(_printable(repair_file(args.source, args.target, POLICIES[args.damage](), header=header)))
-        except (AtracError, OSError) as error:
-            return _fail(args.source, error)
-        return 0
-
     status = 0
-    for file in args.files:
+    for file in [args.source] if args.command == "repair" else args.files:
         try:
-            facts = read_info(file, header=header)
+            if args.command == "repair":
+                _repair(args, header)
+            elif _describe(file, header, as_json=args.json):
+                status = 1
         except (AtracError, OSError) as error:
-            status = _fail(file, error)
-            continue
-        status = status or int(bool(facts.damages))
-        if args.json:
-            print(json.dumps({"file": file, **asdict(facts)}))
-        else:
-            print(_printable(file))
-            for name, text in facts.lines():
-                print(f"  {name:18} {_printable(text)}")
+            print(f"{_printable(file)}: {_printable(error)}", file=sys.stderr)
+            status = 1
     return status
 
 
-def _fail(file: str, error: Exception) -> int:
-    print(f"{_printable(file)}: {_printable(error)}", file=sys.stderr)
-    return 1
+def _repair(args: argparse.Namespace, header: AeaHeader | None) -> None:
+    """Repair a file and print what was done. Raises: AtracError, OSError."""
+    if not args.force and Path(args.target).exists():
+        raise FileExistsError(f"{args.target} exists; --force replaces it")
+    print(_printable(repair_file(args.source, args.target, POLICIES[args.damage](), header=header)))
+
+
+def _describe(file: str, header: AeaHeader | None, *, as_json: bool) -> bool:
+    """Print what a file holds; tell whether it is damaged. Raises: AtracError, OSError."""
+    facts = read_info(file, header=header)
+    if as_json:
+        print(json.dumps({"file": file, **asdict(facts)}))
+    else:
+        print(_printable(file))
+        for name, text in facts.lines():
+            print(f"  {name:18} {_printable(text)}")
+    return bool(facts.damages)
 
 
 def _printable(value: object) -> str:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from types import TracebackType
 from typing import BinaryIO, Final, Self, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from atrac_bitstream.aea_header import HEADER_BYTES, AeaHeader
-from atrac_bitstream.arrays import find_damage
+from atrac_bitstream.arrays import Units, find_damage
 from atrac_bitstream.damage import Damage, DamagePolicy
 from atrac_bitstream.errors import TruncatedError
 from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
-from atrac_bitstream.whole_file import WholeFile
+from atrac_bitstream.whole_file import PathOrFile, WholeFile
 
 CODEC_DELAY: Final = 266
 """Samples by which encoding and decoding delay the signal, the same for every known encoder and decoder."""
@@ -53,28 +51,23 @@ class AeaReader:
     """
 
     def __init__(
-        self,
-        source: str | os.PathLike[str] | BinaryIO,
-        damage: DamagePolicy | None = None,
-        *,
-        header: AeaHeader | None = None,
+        self, source: PathOrFile, damage: DamagePolicy | None = None, *, header: AeaHeader | None = None
     ) -> None:
         self._policy = damage
-        self._before: NDArray[np.uint8] | None = None
+        self._before: Units | None = None
         self.damages: list[Damage] = []
         """The damage met so far that the policy took."""
-        self._own = isinstance(source, str | os.PathLike)
-        self._file: BinaryIO = open(source, "rb") if isinstance(source, str | os.PathLike) else source  # noqa: SIM115
-        try:
+        with contextlib.ExitStack() as opened:
+            if isinstance(source, str | os.PathLike):
+                source = opened.enter_context(open(source, "rb"))
+            self._file: BinaryIO = source
             self.header = header or AeaHeader(_read_exactly(self._file, HEADER_BYTES))
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
         self.channels = self.header.channels
         self.position = 0
         """Frames read so far."""
 
-    def read(self, frames: int = -1) -> NDArray[np.uint8]:
+    def read(self, frames: int = -1) -> Units:
         """Read the next frames, fewer at the end, all that are left for -1.
 
         Shape: [F, C, 212]
@@ -97,7 +90,7 @@ class AeaReader:
         units = np.frombuffer(data + bytes(-rest % size), np.uint8).reshape(-1, self.channels, SOUND_UNIT_BYTES)
         return units if self._policy is None else self._mended(units, self._policy, first, rest)
 
-    def _mended(self, units: NDArray[np.uint8], policy: DamagePolicy, first: int, rest: int) -> NDArray[np.uint8]:
+    def _mended(self, units: Units, policy: DamagePolicy, first: int, rest: int) -> Units:
         """Replace damaged units, and those of the last frame that its `rest` bytes, if not 0, do not hold."""
         found = {place: Damage(first + place[0], place[1], why) for place, why in find_damage(units).items()}
         whole, part = divmod(rest, SOUND_UNIT_BYTES)
@@ -117,7 +110,7 @@ class AeaReader:
             self._before = units[-1].copy()
         return units
 
-    def blocks(self, frames: int) -> Iterator[NDArray[np.uint8]]:
+    def blocks(self, frames: int) -> Iterator[Units]:
         """Yield all frames in blocks of `frames`, the last one shorter; all in one for -1.
 
         Shape: [frames, C, 212] each
@@ -130,8 +123,7 @@ class AeaReader:
 
     def close(self) -> None:
         """Close the file if it was opened here."""
-        if self._own:
-            self._file.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -159,19 +151,11 @@ class AeaWriter:
         OSError: the file cannot be written.
     """
 
-    def __init__(
-        self,
-        target: str | os.PathLike[str] | BinaryIO,
-        channels: int,
-        title: str = "",
-        *,
-        header: AeaHeader | None = None,
-    ) -> None:
+    def __init__(self, target: PathOrFile, channels: int, title: str = "", *, header: AeaHeader | None = None) -> None:
         if header is not None and header.channels != channels:
             raise ValueError(f"channels = {channels}, but the header given has {header.channels}")
-        first = header or AeaHeader.make(channels, title=title)
         self._title = title
-        self.channels = first.channels
+        self.channels = (header or AeaHeader.make(channels)).channels
         self.header = header
         """The header to write as it is; None makes one with title, count and length tag. Read when closing."""
         self.frames = 0
@@ -181,16 +165,12 @@ class AeaWriter:
         self._whole = WholeFile(target)
         try:
             self._file = self._whole.path.open("r+b")
+            self._file.seek(HEADER_BYTES)
         except BaseException:
             self._whole.discard()
             raise
-        try:
-            self._file.write(first.data)
-        except BaseException:
-            self.abort()
-            raise
 
-    def write(self, units: NDArray[np.uint8]) -> None:
+    def write(self, units: Units) -> None:
         """Append frames.
 
         Shape: units [F, C, 212]
@@ -227,9 +207,7 @@ class AeaWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self.close()
         else:

@@ -5,8 +5,7 @@ The same layout as `sound_unit.py`, which is the one to read.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,10 @@ from atrac_bitstream import tables as t
 from atrac_bitstream.bits import gather_words, place_words, words_at_bytes
 from atrac_bitstream.errors import SoundUnitError
 from atrac_bitstream.sound_unit import SoundUnit
+
+Units = NDArray[np.uint8]
+"""Sound units as bytes, [*, 212]."""
+Ints = NDArray[np.int32]
 
 _BLOCK = 512
 """Sound units worked on at a time: as many as stay in the processor's cache."""
@@ -38,17 +41,17 @@ class UnitArrays(NamedTuple):
     Shape: bsm [*, 3], n_bfu [*], idwl [*, 52], idsf [*, 52], quantized [*, 512]
     """
 
-    bsm: NDArray[np.int32]
-    n_bfu: NDArray[np.int32]
-    idwl: NDArray[np.int32]
-    idsf: NDArray[np.int32]
-    quantized: NDArray[np.int32]
+    bsm: Ints
+    n_bfu: Ints
+    idwl: Ints
+    idsf: Ints
+    quantized: Ints
 
 
 _FIELD_SIZES: tuple[tuple[int, ...], ...] = ((t.N_BANDS,), (), (t.N_BFU_MAX,), (t.N_BFU_MAX,), (t.FRAME_SAMPLES,))
 
 
-def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
+def unpack_units(data: Units, first: int = 0) -> UnitArrays:
     """Read sound units.
 
     Args:
@@ -68,12 +71,12 @@ def unpack_units(data: NDArray[np.uint8], first: int = 0) -> UnitArrays:
         block = slice(start, start + _BLOCK)
         bad = _unpack_block(units[block], UnitArrays(*(field[block] for field in fields)))
         if bad is not None:
-            with _named(start + bad, leading, first):
-                SoundUnit.unpack(units[start + bad].tobytes())
+            reason = _reason(SoundUnit.unpack, units[start + bad].tobytes())
+            raise SoundUnitError(reason + _where(start + bad, leading, first))
     return UnitArrays(*(field.reshape(leading + field.shape[1:]) for field in fields))
 
 
-def find_damage(data: NDArray[np.uint8]) -> dict[tuple[int, ...], str]:
+def find_damage(data: Units) -> dict[tuple[int, ...], str]:
     """Find all sound units that `unpack_units` would refuse: the place of each in data, and what is wrong with it.
 
     Shape:  data [*, 212]
@@ -86,14 +89,11 @@ def find_damage(data: NDArray[np.uint8]) -> dict[tuple[int, ...], str]:
         block = units[start : start + _BLOCK]
         bsm, n_bfu, idwl = _read_header(words_at_bytes(block.reshape(-1)), len(block))
         for bad in start + np.flatnonzero(~_legal_header(bsm, n_bfu, idwl)):
-            try:
-                SoundUnit.unpack(units[bad].tobytes())
-            except SoundUnitError as error:
-                found[tuple(int(i) for i in np.unravel_index(bad, leading))] = str(error)
+            found[_index(int(bad), leading)] = _reason(SoundUnit.unpack, units[bad].tobytes())
     return found
 
 
-def _flat_units(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+def _flat_units(data: Units) -> tuple[Units, tuple[int, ...]]:
     """Check that data are sound units; return them as [n, 212], and their leading dimensions."""
     data = np.asarray(data)
     if data.dtype != np.uint8 or data.ndim < 1 or data.shape[-1] != t.SOUND_UNIT_BYTES:
@@ -101,13 +101,13 @@ def _flat_units(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, 
     return np.ascontiguousarray(data).reshape(-1, t.SOUND_UNIT_BYTES), data.shape[:-1]
 
 
-def _read_fields(words: NDArray[np.uint32], n: int, positions: NDArray[np.int32], width: int) -> NDArray[np.int32]:
+def _read_fields(words: NDArray[np.uint32], n: int, positions: Ints, width: int) -> Ints:
     """Read unsigned fields at the same bit positions [k], or at positions of their own [n, k], of n units [n, k]."""
     positions = positions + (t.SOUND_UNIT_BITS * np.arange(n, dtype=np.int32))[:, None]
     return gather_words(words, positions, np.array(width, np.int32)) & ((1 << width) - 1)
 
 
-def _read_header(words: NDArray[np.uint32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+def _read_header(words: NDArray[np.uint32], n: int) -> tuple[Ints, Ints, Ints]:
     """Read what decides whether units are legal: bsm [n, 3], n_bfu [n], idwl [n, 52]."""
     bsm = _STORED_LONG - _read_fields(words, n, _BSM_POSITIONS, t.BSM_BITS)
     n_bfu = _AMOUNTS[_read_fields(words, n, _N_BFU_POSITION, t.N_BFU_BITS)[:, 0]]
@@ -115,7 +115,7 @@ def _read_header(words: NDArray[np.uint32], n: int) -> tuple[NDArray[np.int32], 
     return bsm, n_bfu, idwl
 
 
-def _unpack_block(units: NDArray[np.uint8], fields: UnitArrays) -> int | None:
+def _unpack_block(units: Units, fields: UnitArrays) -> int | None:
     """Read sound units [n, 212] into `fields`; return the first damaged one, if there is one."""
     words, n = words_at_bytes(units.reshape(-1)), len(units)
     bsm, n_bfu, idwl, idsf, quantized = fields
@@ -132,9 +132,7 @@ def _unpack_block(units: NDArray[np.uint8], fields: UnitArrays) -> int | None:
     return None
 
 
-def pack_units(
-    bsm: ArrayLike, n_bfu: ArrayLike, idwl: ArrayLike, idsf: ArrayLike, quantized: ArrayLike
-) -> NDArray[np.uint8]:
+def pack_units(bsm: ArrayLike, n_bfu: ArrayLike, idwl: ArrayLike, idsf: ArrayLike, quantized: ArrayLike) -> Units:
     """Write sound units.
 
     Args:
@@ -163,12 +161,11 @@ def pack_units(
         bad = _pack_block(UnitArrays(*(_int32(array[block]) for array in flat)), packed[block])
         if bad is not None:
             entries = [array[start + bad].tolist() for array in flat]
-            with _named(start + bad, leading):
-                SoundUnit(*(tuple(e) if isinstance(e, list) else e for e in entries))  # type: ignore[arg-type]
+            raise SoundUnitError(_reason(SoundUnit, *entries) + _where(start + bad, leading))
     return packed.reshape((*leading, t.SOUND_UNIT_BYTES))
 
 
-def _pack_block(fields: UnitArrays, packed: NDArray[np.uint8]) -> int | None:
+def _pack_block(fields: UnitArrays, packed: Units) -> int | None:
     """Write sound units into `packed` [n, 212]; return the first illegal one, if there is one."""
     bsm, n_bfu, idwl, idsf, quantized = fields
     carried = n_bfu[:, None] > _BFUS
@@ -186,9 +183,7 @@ def _pack_block(fields: UnitArrays, packed: NDArray[np.uint8]) -> int | None:
     if not legal.all():
         return int(np.argmin(legal))
 
-    columns: list[
-        tuple[NDArray[Any], ...]
-    ] = [  # word, position in the unit, width; a field of 0 bits may stand anywhere
+    columns: list[tuple[Ints, ...]] = [  # word, position in the unit, width; a field of 0 bits may stand anywhere
         (_STORED_LONG - bsm, _BSM_POSITIONS, np.array(t.BSM_BITS, np.int32)),
         (np.searchsorted(_AMOUNTS, n_bfu).astype(np.int32)[:, None], _N_BFU_POSITION, np.array(t.N_BFU_BITS, np.int32)),
         (idwl, _IDWL_POSITIONS, np.int32(t.IDWL_BITS) * carried),
@@ -203,12 +198,12 @@ def _pack_block(fields: UnitArrays, packed: NDArray[np.uint8]) -> int | None:
     return None
 
 
-def _idsf_positions(n_bfu: NDArray[np.int32]) -> NDArray[np.int32]:
+def _idsf_positions(n_bfu: Ints) -> Ints:
     """Return the bit position in the unit of each BFU's scale factor index [n, 52]."""
     return t.HEADER_BITS + t.IDWL_BITS * n_bfu[:, None] + t.IDSF_BITS * _BFUS
 
 
-def _value_layout(n_bfu: NDArray[np.int32], idwl: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _value_layout(n_bfu: Ints, idwl: Ints) -> tuple[Ints, Ints]:
     """Return width and bit position in the unit of each value, in bitstream order [n, 512]."""
     widths = _WORD_LENGTHS[idwl]
     used = widths * _SIZES
@@ -219,28 +214,36 @@ def _value_layout(n_bfu: NDArray[np.int32], idwl: NDArray[np.int32]) -> tuple[ND
     return widths, starts + widths * _PLACE_IN_BFU
 
 
-def _legal_header(bsm: NDArray[np.int32], n_bfu: NDArray[np.int32], idwl: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _legal_header(bsm: Ints, n_bfu: Ints, idwl: Ints) -> NDArray[np.bool_]:
     """Tell which units have block modes, BFU amounts and word lengths that the format allows [n]."""
     legal: NDArray[np.bool_] = ((bsm == 0) | (bsm == _BSM_SHORT)).all(1) & np.isin(n_bfu, _AMOUNTS)
     legal &= ((idwl >= 0) & (idwl <= t.IDWL_MAX * (n_bfu[:, None] > _BFUS))).all(1)
     used = (_WORD_LENGTHS[np.clip(idwl, 0, t.IDWL_MAX)] * _SIZES).sum(1)
-    return legal & (used <= t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu)
+    legal &= used <= t.readable_value_bits(0) - (t.IDWL_BITS + t.IDSF_BITS) * n_bfu
+    return legal
 
 
-@contextlib.contextmanager
-def _named(unit: int, leading: tuple[int, ...], first: int = 0) -> Iterator[None]:
-    """Let the `SoundUnitError` that `SoundUnit` raises for an illegal unit name its place in the array."""
+def _reason(make: Callable[..., SoundUnit], *arguments: Any) -> str:
+    """Return the message of the error that `SoundUnit` raises for an illegal unit."""
     try:
-        yield
+        make(*arguments)
     except SoundUnitError as error:
-        if not leading:
-            raise
-        index = [int(i) for i in np.unravel_index(unit, leading)]
-        raise SoundUnitError(f"{error} (sound unit {[index[0] + first, *index[1:]]})") from None
-    raise AssertionError("an illegal unit that SoundUnit takes for legal")
+        return str(error)
+    raise AssertionError("SoundUnit takes a unit that was found illegal")
 
 
-def _int32(array: NDArray[np.integer]) -> NDArray[np.int32]:
+def _index(unit: int, leading: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the place in the array of a unit of its flat form."""
+    return tuple(int(i) for i in np.unravel_index(unit, leading))
+
+
+def _where(unit: int, leading: tuple[int, ...], first: int = 0) -> str:
+    """Name the place of a unit in the array, for an error; nothing for an array of one unit."""
+    index = _index(unit, leading) if leading else ()
+    return f" (sound unit {[index[0] + first, *index[1:]]})" if index else ""
+
+
+def _int32(array: NDArray[np.integer]) -> Ints:
     """Bring integers to int32; what is too large for it stays too large for any field."""
     if array.dtype.itemsize >= 4 and array.dtype != np.int32:
         limits = np.iinfo(np.int32)

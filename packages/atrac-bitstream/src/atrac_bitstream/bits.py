@@ -1,10 +1,12 @@
 """Bit fields, most significant bit first: one at a time, and millions at once.
 
-`BitReader` and `BitWriter` read as the format is written down. `place_words` and `gather_words` do the same for
+`BitReader` and `bit_text` follow the format as it is written down. `place_words` and `gather_words` do the same for
 whole files: fields of at most 16 bits span at most 3 bytes, so each is one 24-bit word at a byte position.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +31,16 @@ class BitReader:
         return value - (1 << width) if value >> (width - 1) else value
 
 
-class BitWriter:
-    """Writes fields one after the other, most significant bit first."""
+def bit_text(fields: Iterable[tuple[int, int]], size: int) -> str:
+    """Write fields of value and width one after the other as 0 and 1, filled with zeros to `size` bits.
 
-    def __init__(self) -> None:
-        self._value = 0
-        self.position = 0
+    A negative value is written in two's complement.
 
-    def write(self, value: int, width: int) -> None:
-        """Write `value`, in two's complement if negative, as `width` bits."""
-        self._value = self._value << width | value & ((1 << width) - 1)
-        self.position += width
-
-    def to_int(self, size: int) -> int:
-        """Return everything written so far, filled with zeros to `size` bits, as one number."""
-        return self._value << (size - self.position)
+    Example:
+        >>> bit_text([(5, 3), (-1, 2)], 8)
+        '10111000'
+    """
+    return "".join(f"{value & (1 << width) - 1:0{width}b}" for value, width in fields if width).ljust(size, "0")
 
 
 def place_words(
@@ -87,4 +84,5 @@ def gather_words(
     Shape: words [n_bytes], positions, widths [n] -> [n]
     """
     aligned = (words[positions >> 3] << (positions & 7).astype(np.uint32)).view(np.int32)
-    return (aligned >> np.minimum(32 - widths, 31)) * (widths > 0)
+    values: NDArray[np.int32] = (aligned >> np.minimum(32 - widths, 31)) * (widths > 0)
+    return values

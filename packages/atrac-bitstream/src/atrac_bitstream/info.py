@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from atrac_bitstream.aea import AeaReader
 from atrac_bitstream.aea_header import AeaHeader
 from atrac_bitstream.arrays import unpack_units
 from atrac_bitstream.damage import Damage, SilenceDamage, describe_damage
+from atrac_bitstream.whole_file import PathOrFile
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class AeaInfo:
     header_unit_count: int
     samples: int | None
     duration: float
-    short_share: tuple[float, float, float]
+    short_share: tuple[float, ...]
     n_bfu_counts: dict[int, int]
     mean_value_bits: float
     damages: tuple[Damage, ...]
@@ -51,9 +50,7 @@ class AeaInfo:
             yield name.replace("_", " "), text
 
 
-def read_info(
-    source: str | os.PathLike[str] | BinaryIO, block: int = 4096, *, header: AeaHeader | None = None
-) -> AeaInfo:
+def read_info(source: PathOrFile, block: int = 4096, *, header: AeaHeader | None = None) -> AeaInfo:
     """Read a whole AEA file, `block` frames at a time, and describe it; damage is a part of the description.
 
     Args:
@@ -72,14 +69,12 @@ def read_info(
         header, channels = reader.header, reader.channels
         short = np.zeros(t.N_BANDS)
         amounts = np.zeros(t.N_BFU_MAX + 1, np.int64)
-        bits = known = 0
+        bits = known = listed = 0
         for units in reader.blocks(block):
-            first = reader.position - len(units)
             good = np.ones(units.shape[:2], bool)
-            for damage in reversed(reader.damages):
-                if damage.frame < first:
-                    break
-                good[damage.frame - first, damage.channel] = False
+            for damage in reader.damages[listed:]:
+                good[damage.frame - reader.position, damage.channel] = False
+            listed = len(reader.damages)
             fields = unpack_units(units[good])
             short += (fields.bsm > 0).sum(0)
             amounts += np.bincount(fields.n_bfu, minlength=len(amounts))
@@ -87,7 +82,6 @@ def read_info(
             known += len(fields.n_bfu)
         frames, damages = reader.position, tuple(reader.damages)
     samples = header.samples
-    low, mid, high = (short / max(known, 1)).tolist()
     return AeaInfo(
         title=header.title,
         channels=channels,
@@ -95,7 +89,7 @@ def read_info(
         header_unit_count=header.unit_count,
         samples=samples,
         duration=(frames * t.FRAME_SAMPLES if samples is None else samples) / t.SAMPLE_RATE,
-        short_share=(low, mid, high),
+        short_share=tuple((short / max(known, 1)).tolist()),
         n_bfu_counts={n: int(amounts[n]) for n in t.BFU_AMOUNTS if amounts[n]},
         mean_value_bits=bits / max(known, 1),
         damages=damages,

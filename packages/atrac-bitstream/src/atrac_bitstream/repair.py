@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from atrac_bitstream.aea import AeaReader, AeaWriter
 from atrac_bitstream.aea_header import AeaHeader
 from atrac_bitstream.damage import Damage, DamagePolicy, describe_damage
+from atrac_bitstream.whole_file import PathOrFile
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,14 @@ class RepairReport:
     damages: tuple[Damage, ...]
 
     def __str__(self) -> str:
-        count = (
-            f"count {self.unit_count_before} -> {self.unit_count}, "
-            if self.unit_count_before != self.unit_count
-            else ""
-        )
+        changed = self.unit_count_before != self.unit_count
+        count = f"count {self.unit_count_before} -> {self.unit_count}, " if changed else ""
         return f"{self.frames} frames, {count}sound units replaced: {describe_damage(self.damages)}"
 
 
 def repair_file(
-    source: str | os.PathLike[str] | BinaryIO,
-    target: str | os.PathLike[str] | BinaryIO,
+    source: PathOrFile,
+    target: PathOrFile,
     damage: DamagePolicy,
     *,
     header: AeaHeader | None = None,

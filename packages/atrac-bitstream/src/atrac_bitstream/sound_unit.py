@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from atrac_bitstream import tables as t
-from atrac_bitstream.bits import BitReader, BitWriter
+from atrac_bitstream.bits import BitReader, bit_text
 from atrac_bitstream.errors import SoundUnitError
 
 
@@ -49,42 +49,39 @@ class SoundUnit:
     residue: bytes = b""
 
     def __post_init__(self) -> None:
-        for name in ("bsm", "idwl", "idsf", "quantized"):  # NumPy's integers would overflow in `pack`
-            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
-        if len(self.bsm) != t.N_BANDS:
-            raise SoundUnitError(f"bsm has {len(self.bsm)} entries, allowed {t.N_BANDS}")
+        object.__setattr__(self, "n_bfu", int(self.n_bfu))  # NumPy's integers would overflow in `pack`
+        sizes = {"bsm": t.N_BANDS, "idwl": t.N_BFU_MAX, "idsf": t.N_BFU_MAX, "quantized": t.FRAME_SAMPLES}
+        for name, size in sizes.items():
+            entries = tuple(map(int, getattr(self, name)))
+            object.__setattr__(self, name, entries)
+            if len(entries) != size:
+                raise SoundUnitError(f"{name} has {len(entries)} entries, allowed {size}")
         for band, (mode, short) in enumerate(zip(self.bsm, t.BSM_SHORT, strict=True)):
             if mode not in (0, short):
                 raise SoundUnitError(f"bsm[{band}] = {mode}, allowed 0 (long) and {short} (short)")
         if self.n_bfu not in t.BFU_AMOUNTS:
             raise SoundUnitError(f"n_bfu = {self.n_bfu}, allowed {', '.join(map(str, t.BFU_AMOUNTS))}")
-        _check_indices("idwl", self.idwl, t.IDWL_MAX, self.n_bfu)
-        _check_indices("idsf", self.idsf, t.IDSF_MAX, self.n_bfu)
-        if self.used_bits > t.readable_value_bits(self.n_bfu):
-            raise SoundUnitError(
-                f"values take {self.used_bits} bits, allowed {t.readable_value_bits(self.n_bfu)} "
-                f"with n_bfu = {self.n_bfu}"
-            )
-        if len(self.quantized) != t.FRAME_SAMPLES:
-            raise SoundUnitError(f"quantized has {len(self.quantized)} values, allowed {t.FRAME_SAMPLES}")
+        for name, indices, largest in (("idwl", self.idwl, t.IDWL_MAX), ("idsf", self.idsf, t.IDSF_MAX)):
+            for bfu, index in enumerate(indices):
+                allowed = largest if bfu < self.n_bfu else 0
+                if not 0 <= index <= allowed:
+                    raise SoundUnitError(f"{name}[{bfu}] = {index}, allowed 0..{allowed} with n_bfu = {self.n_bfu}")
+        if self.used_bits > (room := t.readable_value_bits(self.n_bfu)):
+            raise SoundUnitError(f"values take {self.used_bits} bits, allowed {room} with n_bfu = {self.n_bfu}")
         if self.residue and len(self.residue) != t.SOUND_UNIT_BYTES:
             raise SoundUnitError(f"residue has {len(self.residue)} bytes, allowed 0 and {t.SOUND_UNIT_BYTES}")
         if not any(self.residue):
             object.__setattr__(self, "residue", b"")
         if int.from_bytes(self.residue, "big") & self._field_mask():
             raise SoundUnitError("residue has bits in the place of a field, allowed only outside the fields")
-        silent = set(range(t.FRAME_SAMPLES))
+        limits = dict.fromkeys(range(t.FRAME_SAMPLES), (0, 0, ": its BFU has no bits"))
         for values, width in self._value_ranges():
-            silent.difference_update(values)
-            for k in values:
-                if not -(1 << width - 1) <= self.quantized[k] < 1 << width - 1:
-                    raise SoundUnitError(
-                        f"quantized[{k}] = {self.quantized[k]}, allowed "
-                        f"{-(1 << width - 1)}..{(1 << width - 1) - 1} at a word length of {width}"
-                    )
-        for k in silent:
-            if self.quantized[k]:
-                raise SoundUnitError(f"quantized[{k}] = {self.quantized[k]}, allowed 0: its BFU has no bits")
+            limit = 1 << width - 1
+            limits.update(dict.fromkeys(values, (-limit, limit - 1, f" at a word length of {width}")))
+        for k, (least, most, why) in limits.items():
+            if not least <= self.quantized[k] <= most:
+                span = f"{least}..{most}" if most else "0"
+                raise SoundUnitError(f"quantized[{k}] = {self.quantized[k]}, allowed {span}{why}")
 
     @property
     def used_bits(self) -> int:
@@ -125,20 +122,16 @@ class SoundUnit:
 
     def pack(self) -> bytes:
         """Write the sound unit as 212 bytes. `unpack` then gives this unit again, and the other way round."""
-        writer = BitWriter()
-        for stored, mode in zip(t.BSM_STORED_LONG, self.bsm, strict=True):
-            writer.write(stored - mode, t.BSM_BITS)
-        writer.write(0, t.BSM_RESERVED_BITS)
-        writer.write(t.BFU_AMOUNTS.index(self.n_bfu), t.N_BFU_BITS)
-        writer.write(0, t.N_BFU_RESERVED_BITS)
-        for index in self.idwl[: self.n_bfu]:
-            writer.write(index, t.IDWL_BITS)
-        for index in self.idsf[: self.n_bfu]:
-            writer.write(index, t.IDSF_BITS)
-        for values, width in self._value_ranges():
-            for k in values:
-                writer.write(self.quantized[k], width)
-        unit = writer.to_int(t.SOUND_UNIT_BITS) | int.from_bytes(self.residue, "big")
+        fields = [
+            *((stored - mode, t.BSM_BITS) for stored, mode in zip(t.BSM_STORED_LONG, self.bsm, strict=True)),
+            (0, t.BSM_RESERVED_BITS),
+            (t.BFU_AMOUNTS.index(self.n_bfu), t.N_BFU_BITS),
+            (0, t.N_BFU_RESERVED_BITS),
+            *((index, t.IDWL_BITS) for index in self.idwl[: self.n_bfu]),
+            *((index, t.IDSF_BITS) for index in self.idsf[: self.n_bfu]),
+            *((self.quantized[k], width) for values, width in self._value_ranges() for k in values),
+        ]
+        unit = int(bit_text(fields, t.SOUND_UNIT_BITS), 2) | int.from_bytes(self.residue, "big")
         return unit.to_bytes(t.SOUND_UNIT_BYTES, "big")
 
     def _value_ranges(self) -> Iterator[tuple[range, int]]:
@@ -151,22 +144,11 @@ class SoundUnit:
 
     def _field_mask(self) -> int:
         """Return 1696 bits, ones where the fields are."""
-        writer = BitWriter()
-        for ones, width in (
-            (1, t.N_BANDS * t.BSM_BITS),
+        fields = [
+            (-1, t.N_BANDS * t.BSM_BITS),
             (0, t.BSM_RESERVED_BITS),
-            (1, t.N_BFU_BITS),
+            (-1, t.N_BFU_BITS),
             (0, t.N_BFU_RESERVED_BITS),
-            (1, (t.IDWL_BITS + t.IDSF_BITS) * self.n_bfu + self.used_bits),
-        ):
-            writer.write(-ones, width)
-        return writer.to_int(t.SOUND_UNIT_BITS)
-
-
-def _check_indices(name: str, indices: tuple[int, ...], largest: int, n_bfu: int) -> None:
-    if len(indices) != t.N_BFU_MAX:
-        raise SoundUnitError(f"{name} has {len(indices)} entries, allowed {t.N_BFU_MAX}")
-    for bfu, index in enumerate(indices):
-        allowed = largest if bfu < n_bfu else 0
-        if not 0 <= index <= allowed:
-            raise SoundUnitError(f"{name}[{bfu}] = {index}, allowed 0..{allowed} with n_bfu = {n_bfu}")
+            (-1, (t.IDWL_BITS + t.IDSF_BITS) * self.n_bfu + self.used_bits),
+        ]
+        return int(bit_text(fields, t.SOUND_UNIT_BITS), 2)

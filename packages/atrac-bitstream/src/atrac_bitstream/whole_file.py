@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self, final
+
+PathOrFile = str | os.PathLike[str] | BinaryIO
+"""A path, or an open binary file."""
 
 
 @final
@@ -33,10 +35,8 @@ class WholeFile:
         (b'all', False)
     """
 
-    def __init__(self, target: str | os.PathLike[str] | BinaryIO) -> None:
-        self._target: Path | BinaryIO = (
-            Path(os.path.realpath(target)) if isinstance(target, str | os.PathLike) else target
-        )
+    def __init__(self, target: PathOrFile) -> None:
+        self._target = Path(os.path.realpath(target)) if isinstance(target, str | os.PathLike) else target
         folder, prefix = None, "."
         if isinstance(self._target, Path) and (self._target.is_file() or not self._target.exists()):
             folder, prefix = self._target.parent, f".{self._target.stem[:40]}."
@@ -72,16 +72,14 @@ class WholeFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self.commit()
         else:
             self.discard()
 
 
-def write_whole(target: str | os.PathLike[str] | BinaryIO, data: bytes) -> None:
+def write_whole(target: PathOrFile, data: bytes) -> None:
     """Write a small file whole or not at all, see `WholeFile`.
 
     Args:
