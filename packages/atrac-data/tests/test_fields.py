@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,14 @@ from atrac_data.fields import check_fields
 def test_types_are_little_endian_and_a_frame_of_one_channel_has_17940_bytes():
     assert {field.dtype.str for field in FIELDS.values()} == {"<f4", "<i2", "|u1"}
     assert sum(field.dtype.itemsize * int(np.prod(field.shape)) for field in FIELDS.values()) == 17940
+
+
+def test_the_readme_lists_every_field_as_it_is():
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", readme.replace("`, `", ", "), re.M)
+    assert [(name, kind, what, pytrac.replace("`", "")) for name, kind, what, pytrac in rows] == [
+        (name, f"{one.dtype.name} {list(one.shape)}", one.what, one.pytrac) for name, one in FIELDS.items()
+    ]
 
 
 def test_names_are_checked_and_none_are_all():

@@ -1,4 +1,4 @@
-"""Augmentation that keeps ground truth true: samples change before the teacher hears them, never after."""
+"""Augmentation that keeps ground truth true: samples change before the teacher gets them, never after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atrac_bitstream.tables import FRAME_SAMPLES
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one recording, see `Augmentation`.
+    """The change of one recording, see `Augmentation`.
 
     Args:
         offset: samples dropped at the start.
@@ -53,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to recordings. Nothing does by default.
+    """Random changes of recordings; by default there are none.
 
     Args:
         offset: drop a random number of samples, 0 .. 511, at the start, so that frames fall elsewhere.
@@ -84,7 +84,7 @@ class Augmentation:
         return self.offset or self.gain != (0.0, 0.0) or self.mix > 0
 
     def draw(self, rng: np.random.Generator) -> Change:
-        """Choose what happens to one recording; the number of draws is the same whatever the settings."""
+        """Draw the change of one recording; the number of draws is the same for all settings."""
         offset, mixes, start = int(rng.integers(FRAME_SAMPLES)), rng.random() < self.mix, float(rng.random())
         gain, level = float(rng.uniform(*self.gain)), float(rng.uniform(*self.mix_level))
         return Change(offset * self.offset, gain, level if mixes else None, start)

@@ -42,7 +42,7 @@ class Settings:
     Args:
         fields: names of the fields to write; none for all that the teacher gives.
         shard_seconds: audio that a shard holds at least, in seconds, unless it is the last; recordings are not cut.
-        augmentation: what may happen to recordings of the train split before the teacher hears them.
+        augmentation: random changes of recordings of the train split, before the teacher gets them.
         variants: how often each recording of the train split is taken: once as it is, the other times augmented.
         seed: seed of the augmentation.
 

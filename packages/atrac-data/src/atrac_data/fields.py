@@ -1,8 +1,7 @@
-"""The fields of ground truth: everything an encoder and a decoder make of a frame, by name.
+"""The fields of ground truth: shape, type and meaning of all that is stored of a frame, by name.
 
-    pcm ─ bands, bsm, spectrum, idsf, scaled, n_bfu, idwl, quantized ─ units ─ dec_spectrum, dec_bands, dec_pcm
-
-Names are those of the stages (docs of atrac-modules); `dec_` stands before the decoder's.
+Which stage makes a field says `atrac_codec.trace`; `max_energy` and `quantization_error` are added for comparison with
+pytrac. Names of the decoder's fields begin with `dec_`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Field:
         shape: its dimensions.
         dtype: its type, little-endian.
         what: its meaning and unit.
-        pytrac: where pytrac's intermediates have it; empty if they do not.
+        pytrac: names in pytrac's intermediate data; empty if it has none.
     """
 
     shape: tuple[int, ...]

@@ -119,7 +119,8 @@ def _write_run(tar: Any, run: Run, frames: Frames, fields: tuple[str, ...]) -> R
             found, expected = f"{array.dtype.str} {list(array.shape)}", f"{kind.dtype.str} {list(shape)}"
             raise ValueError(f"{run.key}: field {name} is {found}, expected {expected}, not empty")
         offsets[name] = tar.tarstream.offset + tarfile.BLOCKSIZE
-        tar.write({"__key__": run.key, f"{name}.npy": npy_header(shape, kind.dtype) + array.tobytes()})
+        data = b"".join((npy_header(shape, kind.dtype), np.ascontiguousarray(array).data))
+        tar.write({"__key__": run.key, f"{name}.npy": data})
     return replace(run, offsets=offsets)
 
 

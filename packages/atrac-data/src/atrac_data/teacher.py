@@ -1,6 +1,6 @@
-"""Teachers: codecs that show everything they make of a recording.
+"""Teachers: codecs that give every intermediate value of a recording.
 
-`BuiltinTeacher` is this project's own reference chain; `PytracTeacher` asks the reference codec itself, where its
+`BuiltinTeacher` is this project's own reference chain; `PytracTeacher` calls the reference codec itself, where its
 bindings are installed. Both give the same arrays.
 
 Differs: pytrac's `decode_from_intermediate` leaves out quantization. Here the decoder's fields come from the sound
@@ -34,7 +34,7 @@ from atrac_modules.bfu import BfuLayout
 
 
 class Teacher(Protocol):
-    """Shows what an encoder and a decoder make of recordings."""
+    """Encodes and decodes recordings and gives the fields of both."""
 
     @property
     def name(self) -> str:
@@ -95,7 +95,7 @@ class BuiltinTeacher:
 
 @final
 class PytracTeacher:
-    """The reference codec, through its bindings. It does not show its `loudness`.
+    """The reference codec, through its bindings, which do not give `loudness`.
 
     Raises:
         ImportError: pytrac is not installed, or is another library of that name; the message names the right one.

@@ -1,4 +1,4 @@
-"""Sudden sounds, many of them: what a transient detector is for."""
+"""Sudden sounds, many of them, to train and test a transient detector."""
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def render_attacks(n_samples: int, rng: np.random.Generator) -> Sound:
 
 
 def _stroke(region: tuple[float, float], rng: np.random.Generator) -> Sound:
-    """One stroke: three resonances of a region, up within half a millisecond, gone within 10 to 60."""
+    """Render one stroke: three resonances in a region, which rise within 0.5 ms and decay within 10 to 60 ms."""
     time = seconds_of(seconds_to_samples(0.08))
     decay = rng.uniform(0.0015, 0.009)
     stroke = np.zeros_like(time)

@@ -1,4 +1,4 @@
-"""Three drums: enough for a beat."""
+"""Three drums: bass drum, snare drum, hi-hat."""
 
 import numpy as np
 

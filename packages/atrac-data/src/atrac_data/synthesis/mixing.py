@@ -105,7 +105,7 @@ def to_rms(sound: Sound, level: float) -> Sound:
 
 
 def room(dry: Sound, rng: np.random.Generator, *, decay: float, wet: float) -> Sound:
-    """Put a sound into a room: noise that dies away, another one for each ear.
+    """Put a sound into a room, whose echo is decaying noise, independent for each ear.
 
     Args:
         dry: left and right.
@@ -117,8 +117,8 @@ def room(dry: Sound, rng: np.random.Generator, *, decay: float, wet: float) -> S
     """
     n_echo = seconds_to_samples(decay)
     echo = rng.normal(size=(2, n_echo)) * 10.0 ** (-3.0 * seconds_of(n_echo) / decay)
-    echo[:, : seconds_to_samples(0.008)] = 0.0  # nothing is nearer than 8 ms
-    echo = (echo + 2.0 * np.roll(echo, 1, axis=-1) + np.roll(echo, 2, axis=-1)) / 4.0  # walls swallow treble
+    echo[:, : seconds_to_samples(0.008)] = 0.0  # no reflection arrives within 8 ms
+    echo = (echo + 2.0 * np.roll(echo, 1, axis=-1) + np.roll(echo, 2, axis=-1)) / 4.0  # walls absorb high frequencies
     echo *= wet / np.sqrt(np.sum(np.square(echo), axis=-1, keepdims=True) + 1e-12)
 
     n_samples, n_block = dry.shape[-1], 1 << 17

@@ -1,4 +1,4 @@
-"""A filter that changes while it runs: mouths and sweeps."""
+"""A filter whose response changes over time."""
 
 from collections.abc import Callable
 

@@ -52,7 +52,7 @@ _BASS = _Voice(octave=-1, position=0.0, gain=0.38, seconds=1.4, decay=2.4, dampi
 
 
 class _Band:
-    """Plays notes into a mix; a string that was heard before sounds the same again."""
+    """Plays notes into a mix; each note of an instrument is rendered once and reused."""
 
     def __init__(self, n_samples: int, rng: np.random.Generator) -> None:
         self.mix = np.zeros((2, n_samples))
@@ -80,7 +80,7 @@ class _Band:
         self._play(pan(self.drums[name], self.places[name]), time, gain)
 
     def _play(self, sound: Sound, time: float, gain: float) -> None:
-        late = max(time + 0.003 * self.rng.normal(), 0.0)  # nobody is a clock
+        late = max(time + 0.003 * self.rng.normal(), 0.0)  # musicians deviate a little from strict time
         add_at(self.mix, gain * self.rng.uniform(0.85, 1.0) * sound, seconds_to_samples(late))
 
 

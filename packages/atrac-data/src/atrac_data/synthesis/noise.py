@@ -1,4 +1,4 @@
-"""Steady noise: what has no pitch, no onset and no end."""
+"""Steady noise, white and pink."""
 
 import numpy as np
 

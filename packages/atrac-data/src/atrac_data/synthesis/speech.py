@@ -1,4 +1,4 @@
-"""Someone who talks without words: glottal pulses through moving formants, hisses, and pauses."""
+"""Speech-like sound without words: glottal pulses through moving formants, hisses, and pauses."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ Formants = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class _Target:
-    """What the mouth aims at from one moment on."""
+    """State of the vocal tract at a time, in s: formants in Hz, gain of the voice, hiss, pitch in Hz."""
 
     time: float
     formants: Formants
@@ -92,7 +92,7 @@ def render_speech(n_samples: int, rng: np.random.Generator) -> Sound:
 
 
 class _Speaker:
-    """Plans what is said: targets in order of time, from 0 to past the end."""
+    """Plans an utterance: targets in order of time, from 0 to past the end."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng

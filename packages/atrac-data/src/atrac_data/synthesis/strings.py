@@ -21,7 +21,7 @@ def pluck(
     y[n] = burst[n] + g ((1 - damping) y[n - period] + damping y[n - period - 1]), with g from `decay`
 
     The loop is solved in the frequency domain, y = burst / (1 - loop), so that its length need not be a whole
-    number of samples and every string is in tune. What still rings after `seconds` folds back, some 40 dB
+    number of samples and every string is in tune. What still rings after `seconds` is aliased to the start, some 40 dB
     down.
 
     Args:
@@ -47,14 +47,14 @@ def pluck(
     n_samples = seconds_to_samples(seconds)
     n_fft = 1 << max(n_samples - 1, 1).bit_length()
     period = SAMPLE_RATE / frequency
-    turn = -2j * np.pi * np.fft.rfftfreq(n_fft)
+    advance = -2j * np.pi * np.fft.rfftfreq(n_fft)
     burst = np.zeros(n_fft)
     n_burst = min(int(np.ceil(period)), n_fft)
     burst[:n_burst] = rng.uniform(-1.0, 1.0, n_burst)
-    finger = 1.0 / (1.0 - turn * (SAMPLE_RATE / (2.0 * np.pi * brightness)))
-    excitation = np.fft.rfft(burst) * finger * (1.0 - np.exp(turn * (position * period)))
+    finger = 1.0 / (1.0 - advance * (SAMPLE_RATE / (2.0 * np.pi * brightness)))
+    excitation = np.fft.rfft(burst) * finger * (1.0 - np.exp(advance * (position * period)))
     gain = 10.0 ** (-3.0 / (decay * frequency))
-    loop = gain * (1.0 - damping + damping * np.exp(turn)) * np.exp(turn * (period - damping))
+    loop = gain * (1.0 - damping + damping * np.exp(advance)) * np.exp(advance * (period - damping))
     string = np.fft.irfft(excitation / (1.0 - loop), n_fft)[:n_samples]
     loudness = np.sqrt(np.mean(np.square(string[: SAMPLE_RATE // 4])))
     return fade(0.25 / loudness * string, 0.0, 0.03)
