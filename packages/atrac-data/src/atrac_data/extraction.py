@@ -31,8 +31,6 @@ from atrac_data.teacher import Teacher
 SETTINGS_FILE: Final = "extraction.json"
 CHUNK_SAMPLES: Final = 8 * RUN_FRAMES * FRAME_SAMPLES
 """Samples that the teacher gets at a time."""
-Blocks = Iterable[NDArray[np.float32]]
-"""Samples of a recording, piece by piece, each [C, n]."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +189,8 @@ def extract(
 
 
 def remove_unfinished(output: Path) -> None:
-    """Remove the temporary files of killed processes; no other process may be writing into the folder."""
-    for path in output.rglob(".*.part"):
+    """Remove the temporary files that killed processes left in an extraction; no process may be writing there."""
+    for path in (*output.glob(".*.part"), *output.glob("*/.*.part")):
         path.unlink(missing_ok=True)
 
 
@@ -230,7 +228,7 @@ def _blocks(path: Path) -> Iterator[NDArray[np.float32]]:
         yield from reader.blocks()
 
 
-def _chunks(blocks: Blocks, name: str) -> Iterator[NDArray[np.float32]]:
+def _chunks(blocks: Iterable[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:
     """Yield samples in chunks of whole frames, with silence until the codec has given back the last of them."""
     samples, rest = 0, np.zeros((1, 0), np.float32)
     for block in blocks:
