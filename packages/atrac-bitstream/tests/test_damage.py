@@ -188,7 +188,7 @@ def test_what_a_policy_gives_must_be_a_readable_unit(answer: Units, stereo: Unit
 
     damaged = stereo.copy()
     damaged[3, 0] = BAD_MODE
-    with pytest.raises(ValueError, match="Own gave no sound unit that can be read, for frame 3, channel 0"):
+    with pytest.raises(ValueError, match="Own returned no readable sound unit for frame 3, channel 0"):
         AeaReader(aea(damaged), Own()).read()
 
 

@@ -21,7 +21,6 @@ import atrac_losses as al
         (al.stft_loss, {"parts": ()}, "parts is empty"),
         (al.multi_resolution_stft_loss, {"resolutions": ()}, "resolutions is empty"),
         (al.multi_resolution_stft_loss, {"resolutions": ((64, 16), (64, 0))}, "hop = 0"),
-        (al.mel_distance, {"n_fft": 1}, "n_fft = 1"),
         (al.mel_distance, {"n_mels": 0}, "n_mels = 0"),
         (al.mel_distance, {"f_min": -1.0}, "f_min = -1.0 Hz"),
         (al.mel_distance, {"f_min": 9000.0, "f_max": 8000.0}, "f_min = 9000.0 Hz, f_max = 8000.0 Hz"),
@@ -46,9 +45,7 @@ def test_measures_and_losses_refuse_options(
     ("options", "message"),
     [
         ({"n_fft": 1}, "n_fft = 1"),
-        ({"hop": 0}, "hop = 0"),
         ({"f_min": 0.0}, "f_min = 0.0 Hz, f_max = 18000.0 Hz"),
-        ({"f_min": 18000.0}, "f_min = 18000.0 Hz"),
         ({"sample_rate": 32000}, "allowed 0 < f_min < f_max <= 16000.0 Hz"),
         ({"bands_per_bark": 0.0}, "bands_per_bark = 0.0"),
         ({"bands_per_bark": math.inf}, "bands_per_bark = inf"),

@@ -68,10 +68,13 @@ def test_shapes_masks_and_signals_without_speech(name: str, clean: Tensor) -> No
     torch.testing.assert_close(measure(estimate, reference, mask, "sum"), each.sum())
 
 
-def test_stoi_resamples(clean: Tensor) -> None:
+def test_stoi_resamples_and_needs_sound_in_the_reference(clean: Tensor) -> None:
     pytest.importorskip("pystoi")
     estimate = clean + 0.01 * noise(2, clean)
     assert stoi(estimate, clean, sample_rate=44100) != stoi(estimate, clean, sample_rate=RATE)
+    click = torch.zeros_like(clean)
+    click[4000:4100] = 0.1
+    assert stoi(estimate, click, sample_rate=RATE) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m atrac_bitstream`: what AEA files hold, and repairing them, without torch.
+"""`python -m atrac_bitstream`: describe and repair AEA files, without torch.
 
 Exit codes: 0 all well, 1 some file could not be read or written or is damaged, 2 the command line is wrong.
 """
@@ -24,23 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m atrac_bitstream", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     raw = argparse.ArgumentParser(add_help=False)
-    raw.add_argument(
-        "--raw", type=int, choices=(1, 2), metavar="CHANNELS", help="no header: sound units of 1 or 2 channels"
-    )
+    raw.add_argument("--raw", type=int, choices=(1, 2), metavar="CHANNELS", help="the files have no header")
     info = commands.add_parser("info", parents=[raw], help="describe AEA files")
     info.add_argument("files", nargs="+", metavar="FILE")
     info.add_argument("--json", action="store_true", help="one JSON object per file and line")
-    repair = commands.add_parser(
-        "repair",
-        parents=[raw],
-        help="copy a file, replacing sound units that cannot be read and setting the count right",
-    )
+    repair = commands.add_parser("repair", parents=[raw], help="copy a file, replacing unreadable sound units")
     repair.add_argument("source", metavar="IN")
     repair.add_argument("target", metavar="OUT")
     policies = [name for name in POLICIES if name != "raise"]
-    repair.add_argument(
-        "--damage", choices=policies, default="silence", help="what to put in their place (%(default)s)"
-    )
+    repair.add_argument("--damage", choices=policies, default="silence", help="replacement (%(default)s)")
     repair.add_argument("--force", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
     header = None if args.raw is None else AeaHeader.make(args.raw)

@@ -33,10 +33,9 @@ class AeaReader:
 
     Args:
         source: path, or binary file object, which is left open and need not be seekable.
-        damage: what to do with sound units that cannot be read, or are not all there. None hands out every unit as
-            it is, so that a copy keeps what cannot be read too, and takes only a file that ends within a frame for
-            an error.
-        header: read sound units from the first byte on, as if after this header (for files without one).
+        damage: what to do with sound units that cannot be read or are incomplete. None returns every unit unchanged,
+            also unreadable ones, and raises only if the file ends within a frame.
+        header: for a file without a header: sound units begin at the first byte, and this stands for the header.
 
     Raises:
         AeaError, TruncatedError: the header cannot be used.
@@ -56,7 +55,7 @@ class AeaReader:
         self._policy = damage
         self._before: Units | None = None
         self.damages: list[Damage] = []
-        """The damage met so far that the policy took."""
+        """Damage found so far and replaced by the policy."""
         with contextlib.ExitStack() as opened:
             if isinstance(source, str | os.PathLike):
                 source = opened.enter_context(open(source, "rb"))
@@ -72,10 +71,10 @@ class AeaReader:
 
         Shape: [F, C, 212]
         Raises:
-            TruncatedError: the file ends within a frame and no policy is set; its place is named. What came before
-                can be had by reading frame by frame.
-            SoundUnitError: the policy raises it. Reading may go on with the frames after those asked for.
-            ValueError: the policy gives something else than a sound unit that can be read.
+            TruncatedError: the file ends within a frame and no policy is set; the message names the frame. The frames
+                before it can be read one by one.
+            SoundUnitError: the policy raises it. The next call continues after the frames asked for.
+            ValueError: the policy returns something other than a readable sound unit.
         """
         size = self.channels * SOUND_UNIT_BYTES
         data = _read_exactly(self._file, frames * size if frames >= 0 else -1)
@@ -88,23 +87,23 @@ class AeaReader:
                 f"({self.channels} sound units of {SOUND_UNIT_BYTES} bytes)"
             )
         units = np.frombuffer(data + bytes(-rest % size), np.uint8).reshape(-1, self.channels, SOUND_UNIT_BYTES)
-        return units if self._policy is None else self._mended(units, self._policy, first, rest)
+        return units if self._policy is None else self._repaired(units, self._policy, first, rest)
 
-    def _mended(self, units: Units, policy: DamagePolicy, first: int, rest: int) -> Units:
-        """Replace damaged units, and those of the last frame that its `rest` bytes, if not 0, do not hold."""
+    def _repaired(self, units: Units, policy: DamagePolicy, first: int, rest: int) -> Units:
+        """Replace damaged units, and if the last frame has only `rest` bytes, the units that are missing in it."""
         found = {place: Damage(first + place[0], place[1], why) for place, why in find_damage(units).items()}
         whole, part = divmod(rest, SOUND_UNIT_BYTES)
         for channel in range(whole, self.channels if rest else 0):
-            there = part if channel == whole else 0
-            why, frame = f"the file ends after {there} of {SOUND_UNIT_BYTES} bytes", len(units) - 1
+            present = part if channel == whole else 0
+            why, frame = f"the file ends after {present} of {SOUND_UNIT_BYTES} bytes", len(units) - 1
             found[frame, channel] = Damage(first + frame, channel, why, cut=True)
         units = units.copy() if found else units
         for (frame, channel), damage in sorted(found.items()):
             before = units[frame - 1] if frame else self._before
-            instead = policy.replace(damage, None if before is None else before[channel].copy())
-            if instead.dtype != np.uint8 or instead.shape != (SOUND_UNIT_BYTES,) or find_damage(instead):
-                raise ValueError(f"{type(policy).__name__} gave no sound unit that can be read, for {damage}")
-            units[frame, channel] = instead
+            unit = policy.replace(damage, None if before is None else before[channel].copy())
+            if unit.dtype != np.uint8 or unit.shape != (SOUND_UNIT_BYTES,) or find_damage(unit):
+                raise ValueError(f"{type(policy).__name__} returned no readable sound unit for {damage}")
+            units[frame, channel] = unit
             self.damages.append(damage)
         if len(units):
             self._before = units[-1].copy()
@@ -199,7 +198,7 @@ class AeaWriter:
         self._whole.commit()
 
     def abort(self) -> None:
-        """Give up: remove what was written so far. After `close` it does nothing."""
+        """Discard what was written so far. After `close` it does nothing."""
         with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
             self._file.close()
         self._whole.discard()

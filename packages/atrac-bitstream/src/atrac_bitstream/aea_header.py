@@ -29,10 +29,10 @@ LENGTH_MAGIC: Final = b"A1LENGTH"
 
 @final
 class AeaHeader:
-    """The 2048 bytes before the sound units, and views of what is known of them.
+    """The 2048 bytes before the sound units, and the fields that are known.
 
     Args:
-        data: the header as read. Kept whole, unknown parts too.
+        data: the header as read; it is kept whole, with parts of unknown meaning.
 
     Raises:
         TruncatedError: fewer than 2048 bytes.
@@ -92,12 +92,11 @@ class AeaHeader:
 
     @property
     def title(self) -> str:
-        """The title up to its first zero byte; bytes that are no UTF-8 are read as Latin-1."""
+        """The title up to its first zero byte, in UTF-8, or in Latin-1 if it is not UTF-8."""
         text = self.data[TITLE].split(b"\0", 1)[0]
-        if text[MARK_OFFSET - TITLE.start :][:1] == bytes([MARK]):
-            text = text[
-                : MARK_OFFSET - TITLE.start
-            ]  # the recognition mark is no text, and ends a title that reaches it
+        mark = MARK_OFFSET - TITLE.start
+        if text[mark : mark + 1] == bytes([MARK]):  # it is not part of a title that reaches it
+            text = text[:mark]
         try:
             return text.decode()
         except UnicodeDecodeError:

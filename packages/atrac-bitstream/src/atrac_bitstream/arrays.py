@@ -1,6 +1,6 @@
 """Many sound units at once: bytes [*, 212] to the five fields as arrays and back, without a loop over units.
 
-The same layout as `sound_unit.py`, which is the one to read.
+The layout is explained in `sound_unit.py`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def unpack_units(data: Units, first: int = 0) -> UnitArrays:
 
     Args:
         data: sound units as bytes.
-        first: what to count the first dimension of data from when a damaged unit is named.
+        first: added to the first index of the place that an error names, for data from the middle of a file.
 
     Shape:  data [*, 212] -> bsm [*, 3], n_bfu [*], idwl [*, 52], idsf [*, 52], quantized [*, 512]
     Dtype:  uint8 -> int32
     Raises:
-        SoundUnitError: a unit has a block size mode that means nothing, or word lengths that ask for more bits
-            than there are; the message names the first such unit by its place in data.
+        SoundUnitError: a unit has an undefined block size mode, or word lengths that need more bits than there are;
+            the message names the first such unit by its place in data.
         ValueError: the last dimension is not 212, or the dtype not uint8.
     """
     units, leading = _flat_units(data)

@@ -1,7 +1,7 @@
-"""Damaged sound units: where they are, and what to put in their place.
+"""Damaged sound units: where they are, and how to replace them.
 
-Sound units have no check sum. Damage shows only where one cannot be read (a stored block size mode that means nothing,
-more bits than there are) or is not all there; what can be read passes, whatever it sounds like.
+Sound units have no check sum. Damage shows only where a unit cannot be read (an undefined block size mode, word lengths
+that need more bits than there are) or is incomplete; every readable unit passes, whatever it sounds like.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DamagePolicy(ABC):
 
 @final
 class RaiseDamage(DamagePolicy):
-    """Take no damage: raise a `SoundUnitError` that names the place, or a `TruncatedError` if the file is cut."""
+    """Raise a `SoundUnitError` that names the place, or a `TruncatedError` if the file is cut."""
 
     def replace(self, damage: Damage, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """Raise."""
@@ -65,7 +65,7 @@ class RaiseDamage(DamagePolicy):
 
 @final
 class SilenceDamage(DamagePolicy):
-    """Put silence in the place of a damaged sound unit. Its neighbours fade to it over the overlap of 32 samples."""
+    """Replace a damaged sound unit by silence. Its neighbours fade to it over the overlap of 32 samples."""
 
     def replace(self, damage: Damage, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         """Return a silent sound unit."""

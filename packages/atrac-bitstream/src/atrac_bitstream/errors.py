@@ -1,4 +1,4 @@
-"""What can be wrong with data: one root, so that a caller needs one `except`.
+"""Errors found in data, with one root so that a caller needs one `except`.
 
 Behind a format boundary only these and `OSError` escape. Wrong arguments are `ValueError` or `TypeError`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class AtracError(Exception):
-    """Something found in data is not as the format allows."""
+    """Data that the format does not allow."""
 
 
 class SoundUnitError(AtracError):
@@ -15,7 +15,7 @@ class SoundUnitError(AtracError):
 
 
 class AeaError(AtracError):
-    """A file is no AEA file, or its header cannot be used."""
+    """A file is not an AEA file, or its header cannot be used."""
 
 
 class TruncatedError(AeaError):

@@ -29,7 +29,7 @@ class AeaInfo:
         short_share: share of sound units with short blocks, in the low, mid and high band.
         n_bfu_counts: sound units for each number of BFUs.
         mean_value_bits: mean bits of quantized values in a sound unit.
-        damages: sound units that cannot be read or are not all there; the three facts before leave them out.
+        damages: sound units that cannot be read or are incomplete; the three facts before leave them out.
     """
 
     title: str

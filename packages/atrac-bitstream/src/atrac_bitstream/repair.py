@@ -1,4 +1,4 @@
-"""Repairing AEA files: every sound unit readable, whole frames, a true count."""
+"""Repairing AEA files: every sound unit readable, whole frames, a correct count."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def repair_file(
     header: AeaHeader | None = None,
     block: int = 4096,
 ) -> RepairReport:
-    """Copy an AEA file, replacing what cannot be read and setting the count right; all else stays, bit for bit.
+    """Copy an AEA file, replacing unreadable sound units and correcting the count; all else stays, bit for bit.
 
     Args:
         source: path, or binary file object.
         target: path, replaced if it exists, or binary file object.
-        damage: what to put in the place of a damaged sound unit.
+        damage: how to replace a damaged sound unit.
         header: the header of a file that has none; it is written before the sound units.
         block: frames read at a time.
 
     Raises:
-        ValueError: block is below 1, or the policy gives something else than a sound unit that can be read.
+        ValueError: block is below 1, or the policy returns something other than a readable sound unit.
         AeaError, TruncatedError: the header cannot be used.
         SoundUnitError: the policy raises it.
         OSError: a file cannot be read or written.

@@ -2,8 +2,8 @@
 
     bsm 2 2 2 | 0 2 | n_bfu 3 | 0 5 | idwl 4 x n_bfu | idsf 6 x n_bfu | values | 0 ... | mirror 16
 
-This file is the format's specification to read; `arrays.py` does the same for whole files at once, and the tests
-hold the two together. Source: docs/format.md.
+This file is the readable specification of the format; `arrays.py` does the same for whole files at once, and tests
+compare the two. Source: docs/format.md.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class SoundUnit:
         """Read a sound unit from its 212 bytes.
 
         Raises:
-            SoundUnitError: the length is not 212, a stored block size mode means nothing, or the word lengths
-                ask for more bits than there are.
+            SoundUnitError: the length is not 212, a stored block size mode is undefined, or the word lengths need
+                more bits than there are.
         """
         data = bytes(memoryview(data))
         if len(data) != t.SOUND_UNIT_BYTES:

@@ -1,7 +1,7 @@
 """Layout of an ATRAC1 sound unit: sizes, field widths, BFUs and scale factors.
 
-Everything that whoever reads or writes the 212 bytes must know, and nothing else. Signal processing tables
-(filter taps, windows) are not needed for that and stand in atrac-modules.
+Everything needed to read or write the 212 bytes, and nothing else. Signal processing tables (filter taps, windows)
+are in atrac-modules.
 
 Source: docs/format.md. The structure is that of [AES-3456]; the numbers are those existing decoders agree on,
 confirmed by unpacking the 2,166 golden sound units.
@@ -46,7 +46,7 @@ IDSF_BITS: Final = 6
 HEADER_BITS: Final = N_BANDS * BSM_BITS + BSM_RESERVED_BITS + N_BFU_BITS + N_BFU_RESERVED_BITS
 """16: everything before the first IDWL."""
 MIRROR_BITS: Final = 16
-"""The last two bytes, which readers take for copies of the second and the first: never values."""
+"""The last two bytes, which readers treat as copies of the second and the first: never values."""
 UNUSED_BITS: Final = 8
 """Further bits before them that encoders keep zero."""
 
