@@ -19,18 +19,16 @@ from torch import Tensor
 
 from atrac_codec import NNFullCodec, encode_file
 from atrac_codec.cli import main as atrac1
-from atrac_modules import NeuralDequantizer, NeuralMaskingAllocator
+from atrac_modules import NeuralDequantizer, NeuralRateDistortionAllocator
 from atrac_modules.frame import FrameBatch
 
-APP = "finetune_e2e"
-APPS = Path(__file__).parents[1] / "apps"
-sys.path.insert(0, str(APPS))
+APP = "atrac_train.finetune_e2e"
 
-from atrac_train.data import TrainingData, corpus_shards  # noqa: E402
-from atrac_train.objectives.codec import AUXILIARY, LOSSES, CodecObjective  # noqa: E402
-from atrac_train.objective import Tensors  # noqa: E402
-from atrac_train.settings import DataSettings  # noqa: E402
-from atrac_train.tracking import read_log  # noqa: E402
+from atrac_train.data import TrainingData, corpus_shards
+from atrac_train.objective import Tensors
+from atrac_train.objectives.codec import AUXILIARY, LOSSES, CodecObjective
+from atrac_train.settings import DataSettings
+from atrac_train.tracking import read_log
 
 SHORT = (
     "epochs=3",
@@ -61,7 +59,7 @@ def done(main: Callable[..., int], shards: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CodecObjective, "draw", lambda self, examples, folder: [])
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -103,7 +101,7 @@ def test_what_it_started_from_is_the_preset_it_names(done: Path, main, shards, n
 def test_the_result_is_a_codec_folder_whose_files_play_everywhere(done: Path, tmp_path):
     folder = done / "weights"
     codec = NNFullCodec.from_pretrained(folder)
-    assert isinstance(codec.encoder.allocator, NeuralMaskingAllocator)
+    assert isinstance(codec.encoder.allocator, NeuralRateDistortionAllocator)
     start = NNFullCodec.from_pretrained("neural-stages")
     for role in ("qmf", "mdct"):  # they were frozen
         own, other = (getattr(one.encoder, role).state_dict() for one in (codec, start))
@@ -148,7 +146,7 @@ def test_what_was_interrupted_gives_the_same_curve(done: Path, main, shards, no_
 
 def test_two_ranks_have_equal_weights(shards: Path, tmp_path: Path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    argv = [str(APPS / "finetune_e2e.py"), *SHORT, "epochs=2", f"output={tmp_path}", f"data.shards={shards}"]
+    argv = ["-m", "atrac_train.finetune_e2e", *SHORT, "epochs=2", f"output={tmp_path}", f"data.shards={shards}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     result = subprocess.run([*torchrun, *argv], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,6 @@ from torch import Tensor
 
 from atrac_codec import DECODERS, ENCODERS
 from atrac_data import NAMES, BuiltinTeacher, render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
 from atrac_train.objective import Objective
 from atrac_train.objectives import OBJECTIVES
 

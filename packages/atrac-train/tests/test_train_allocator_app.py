@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ from atrac_codec import build_encoder, encode_file
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import NeuralEntropyTransient, NeuralRateDistortionAllocator
 
-APP = "train_allocator"
-APPS = Path(__file__).parents[1] / "apps"
-sys.path.insert(0, str(APPS))
+APP = "atrac_train.train_allocator"
 
-from atrac_train.data import TrainingData, corpus_shards  # noqa: E402
-from atrac_train.objectives.distillation import GAIN, DistillationObjective  # noqa: E402
-from atrac_train.objectives.codec import CodecObjective  # noqa: E402
-from atrac_train.objective import Objective, Tensors  # noqa: E402
-from atrac_train.settings import DataSettings  # noqa: E402
-from atrac_train.tracking import read_log  # noqa: E402
+from atrac_train import launch
+from atrac_train.data import TrainingData, corpus_shards
+from atrac_train.objective import Tensors
+from atrac_train.objectives.codec import CodecObjective
+from atrac_train.objectives.distillation import GAIN, DistillationObjective
+from atrac_train.settings import DataSettings
+from atrac_train.tracking import read_log
 
 SHORT = (
     "epochs=3",
@@ -39,7 +37,7 @@ SHORT = (
 )
 STEPS = ("distil", "perceptual")
 LATER = ("joint", "everything")
-CONFIGS = APPS / "configs/train_allocator"
+CONFIGS = launch.CONFIGS / "train_allocator"
 SCORES = {
     "distil": {
         "importance, RMS error (dB)",
@@ -71,7 +69,7 @@ def done(main: Callable[..., int], shards: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CodecObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
 
 
 @pytest.fixture
@@ -85,11 +83,6 @@ def fails(main: Callable[..., int], shards: Path, capsys: pytest.CaptureFixture[
         return said[-1]
 
     return fails
-
-
-def nothing(self: Objective, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-    """Draw no pictures, which take a second."""
-    return []
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

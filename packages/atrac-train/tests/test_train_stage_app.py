@@ -36,17 +36,16 @@ from atrac_codec.checkpoint import load_stage
 from atrac_data import FIELDS, DataError
 from atrac_modules import used_value_bits, value_bits
 
-APP = "train_stage"
-APPS = Path(__file__).parents[1] / "apps"
-sys.path.insert(0, str(APPS))
+APP = "atrac_train.train_stage"
 
-from atrac_train.data import TrainingData, corpus_shards  # noqa: E402
-from atrac_train.launch import show  # noqa: E402
-from atrac_train.loop import learning_rate, weights_hash  # noqa: E402
-from atrac_train.objective import Objective, Tensors  # noqa: E402
-from atrac_train.settings import DataSettings, OptimizerSettings  # noqa: E402
-from atrac_train.objectives import OBJECTIVES, AllocatorObjective, ScalerObjective, TransientObjective, allocator  # noqa: E402
-from atrac_train.tracking import read_log  # noqa: E402
+from atrac_train.data import TrainingData, corpus_shards
+from atrac_train.launch import CONFIGS, show
+from atrac_train.loop import learning_rate, weights_hash
+from atrac_train.objective import Tensors
+from atrac_train.objectives import OBJECTIVES, AllocatorObjective, ScalerObjective, TransientObjective, allocator
+from atrac_train.pictures import PICTURES
+from atrac_train.settings import DataSettings, OptimizerSettings
+from atrac_train.tracking import read_log
 
 SETTINGS = (
     "stage=scaler",
@@ -63,7 +62,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "qmf": ("SNR recordings (dB)", "SNR recordings low (dB)", "SNR noise (dB)", "SNR noise high (dB)"),
     "transient": ("F1 low", "precision mid", "recall high", "positives low"),
     "mdct": ("SNR recordings long (dB)", "SNR noise (dB)", "SNR noise short (dB)", "SNR noise short to long (dB)"),
-    "scaler": ("IDSF equal (%)", "values MSE", "values MSE with the teacher's IDSF"),
+    "scaler": ("IDSF equal (%)", "largest error of the table (log2)"),
     "allocator": (
         "word lengths equal (%)",
         "word lengths within one (%)",
@@ -102,13 +101,11 @@ class Calibrated(TransientObjective):
         self.stage.rise.add_(torch.stack([example["bands"].abs().mean() for example in examples]).mean())
         print(f"calibrated {weights_hash(self)} by {len(examples)}", flush=True)
 
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return []
-
 
 if __name__ == "__main__":
     OBJECTIVES["transient"] = Calibrated
-    sys.exit(importlib.import_module("train_stage").main())
+    PICTURES.clear()
+    sys.exit(importlib.import_module("atrac_train.train_stage").main())
 
 
 CALIBRATE = AllocatorObjective.calibrate
@@ -154,7 +151,7 @@ def trained(
         single = OBJECTIVES[row.split("-")[0]].frames == 1
         small = ["model.hidden=8"] if row == "dequantizer-original" else []
         argv = (
-            f"--config={APPS}/configs/{row}.yaml",
+            f"--config={CONFIGS}/{row}.yaml",
             f"data.shards={shards}",
             "epochs=2",
             "steps_per_epoch=12",
@@ -167,7 +164,7 @@ def trained(
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(AllocatorObjective, "calibrate", calibrate_among_few)
                 if row in ("mdct", "imdct", "iqmf", "scaler", "dequantizer"):  # drawn as others are
-                    patch.setattr(OBJECTIVES[row], "draw", nothing)
+                    patch.setattr("atrac_train.launch.PICTURES", {})
                 assert main(*argv, f"output={output}") == 0
             finished[row] = output
         return argv, finished[row]
@@ -188,9 +185,9 @@ def fails(main: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Calla
     return fails
 
 
-def command(script: str | Path, *argv: str, ranks: int = 0) -> list[str]:
+def command(*argv: str, ranks: int = 0) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
-    return [sys.executable, *torchrun, str(script), *argv]
+    return [sys.executable, *torchrun, *argv]
 
 
 def environment() -> dict[str, str]:
@@ -207,11 +204,6 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def metrics(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return content
-
-
-def nothing(self: Objective, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-    """Draw no pictures, which take a second."""
-    return []
 
 
 def shipped(folder: Path) -> Path:
@@ -289,7 +281,7 @@ def test_every_stage_learns_is_saved_and_measures_the_same_again(main, trained, 
     assert all(path.is_file() for path in (output / "pictures").rglob("*"))
     load_stage(shipped(output), role)
     # The model is the file's, whatever the configuration says.
-    monkeypatch.setattr(OBJECTIVES[role], "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     others = [one for one in argv if not one.startswith("model.")]
     assert main(*others, f"output={tmp_path}", f"weights={shipped(output)}") == 0
     again = metrics(tmp_path / "evaluation")
@@ -333,10 +325,10 @@ def test_what_trained_stages_decide_is_legal(trained, shards, role: str):
 
 def test_saved_weights_can_be_measured_without_training(main, done, monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr(
-        ScalerObjective,
-        "draw",
-        lambda self, examples, folder: shown.extend(one["idsf"].shape for one in examples) or [],
+    monkeypatch.setitem(
+        PICTURES,
+        "scaler",
+        lambda objective, examples, folder: shown.extend(one["idsf"].shape for one in examples) or [],
     )
     before = metrics(done)
     assert main(*SETTINGS, f"output={done}", f"weights={shipped(done)}") == 0
@@ -350,7 +342,7 @@ def test_saved_weights_can_be_measured_without_training(main, done, monkeypatch,
 
 @pytest.mark.parametrize("table", ["ENCODERS", "DECODERS"])
 def test_a_stage_of_a_preset_can_be_measured(app, main, fails, done, tmp_path, monkeypatch, table: str):
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     monkeypatch.setattr(atrac_codec.presets, "WEIGHTS", done / "weights")
     monkeypatch.setitem(getattr(app, table), "mine", {"scaler": Trained(shipped(done).stem), "iqmf": torch.nn.Identity})
     settings = (f"output={tmp_path}", f"data.shards={done}/shards", "weights=mine")
@@ -368,7 +360,7 @@ def test_numbers_that_are_not_finite_are_shown_as_a_dash(capsys):
 
 
 def test_validation_and_test_may_lie_elsewhere(main, fails, done, shards, monkeypatch, tmp_path):
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     for split in ("validation", "test"):
         shutil.copytree(shards / split, tmp_path / "other" / split)
     settings = DataSettings(evaluation=str(tmp_path / "other"), batch_size=4)
@@ -432,7 +424,7 @@ def whole(main: Callable[..., int], shards: Path, tmp_path_factory: pytest.TempP
     """A longer training that draws much at random, which nothing interrupted."""
     output = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransientObjective, "draw", nothing)
+        patch.setattr("atrac_train.launch.PICTURES", {})
         assert main(*LONGER, f"output={output}", f"data.shards={shards}") == 0
     return output
 
@@ -441,7 +433,7 @@ def test_killed_and_called_again_it_gives_the_same_curve(main, shards, whole, tm
     settings = (*LONGER, f"output={tmp_path}", f"data.shards={shards}")
     wait = float(np.random.default_rng().uniform(0, 0.1))
     process = subprocess.Popen(
-        command(APPS / "train_stage.py", *settings), env=environment(), stderr=subprocess.DEVNULL
+        command("-m", "atrac_train.train_stage", *settings), env=environment(), stderr=subprocess.DEVNULL
     )
     log = tmp_path / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 4):
@@ -454,7 +446,7 @@ def test_killed_and_called_again_it_gives_the_same_curve(main, shards, whole, tm
     assert 4 <= len(killed) < 10
     with log.open("a") as file:
         file.write('{"half a li')
-    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     assert main(*settings) == 0
     said = capsys.readouterr().err
     assert "epoch 3 of 10" not in said
@@ -476,7 +468,7 @@ def test_ctrl_c_can_be_gone_on_from(main, shards, whole, tmp_path, monkeypatch, 
         return forward(self, example)
 
     settings = (*LONGER, f"output={tmp_path}", f"data.shards={shards}")
-    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     with monkeypatch.context() as patch:
         patch.setattr(TransientObjective, "forward", interrupted)
         assert main(*settings) == 130
@@ -511,7 +503,7 @@ def test_two_ranks_are_alike_before_and_after_calibration_and_measure_as_one(mai
     assert log[-1]["train"]["loss"] < log[0]["train"]["loss"]
     both = metrics(tmp_path)
     assert both["ranks"] == 2
-    monkeypatch.setattr(TransientObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     assert main(*settings, "steps_per_epoch=6", f"output={tmp_path}", f"weights={shipped(tmp_path)}") == 0
     one = metrics(tmp_path / "evaluation")
     assert one["validation"] == pytest.approx(both["validation"])
@@ -530,7 +522,7 @@ def test_calibration_comes_once_after_training_with_the_best_weights(main, done,
             self.stage.levels.add_(0.25)
 
     monkeypatch.setattr(ScalerObjective, "calibrate", calibrate)
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     settings = (*SETTINGS, "epochs=2", f"output={tmp_path}", f"data.shards={done}/shards")
     assert main(*settings) == 0
     assert main(*settings) == 0
@@ -567,7 +559,7 @@ def test_batches_have_frames_and_are_fixed_by_seed_and_epoch(done):
 
 def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypatch, tmp_path):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=500", "patience=2", "steps_per_epoch=2")
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
     losses = [line["validation"]["loss"] for line in lines(tmp_path)]
     best = losses.index(min(losses))
@@ -579,7 +571,7 @@ def test_it_stops_when_the_validation_loss_no_longer_falls(main, done, monkeypat
 
 def test_the_last_weights_are_kept_on_request(main, done, monkeypatch, tmp_path):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards", "epochs=3", "steps_per_epoch=2", "keep=last")
-    monkeypatch.setattr(ScalerObjective, "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     assert main(*SETTINGS, *settings, "optimizer.learning_rate=3", "optimizer.schedule=constant") == 0
     losses = [line["validation"]["loss"] for line in lines(tmp_path)]
     assert min(losses) < losses[-1] == metrics(tmp_path)["validation"]["loss"]
@@ -598,7 +590,7 @@ def test_a_loss_that_is_not_finite_stops_it_and_overwrites_nothing(fails, done, 
 def test_bf16_and_tensorboard_on_request(main, trained, monkeypatch, tmp_path):
     pytest.importorskip("tensorboard")
     argv, output = trained("dequantizer-original")
-    monkeypatch.setattr(OBJECTIVES["dequantizer"], "draw", nothing)
+    monkeypatch.setattr("atrac_train.launch.PICTURES", {})
     assert main(*argv, f"output={tmp_path}", "precision=bf16", "tensorboard=true") == 0
     exact, rounded = lines(output)[-1]["train"], lines(tmp_path)[-1]["train"]
     assert rounded != exact

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
-from atrac_train.objectives.codec import CodecObjective
+from atrac_train.launch import CONFIGS
 from atrac_train.loop import learning_rate
-from atrac_train.settings import DataSettings, OptimizerSettings, TrainingSettings, claim, read_settings
 from atrac_train.objectives import OBJECTIVES
+from atrac_train.objectives.codec import CodecObjective
+from atrac_train.settings import DataSettings, OptimizerSettings, TrainingSettings, claim, read_settings
 from atrac_train.tracking import JsonLog, draw_curve, read_log
-
-CONFIGS = Path(__file__).parents[1] / "apps/configs"
 
 
 def test_a_file_states_what_differs_from_its_base_and_the_command_line_counts_most(tmp_path):

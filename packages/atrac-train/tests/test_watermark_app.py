@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -15,9 +16,7 @@ from atrac_codec import NNFullCodec
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import render
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
-import watermark
+watermark = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "apps/watermark.py")))
 
 BITS = 4
 

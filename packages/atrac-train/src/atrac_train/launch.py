@@ -28,6 +28,7 @@ from atrac_bitstream import AtracError
 from atrac_train.data import TrainingData, corpus_shards
 from atrac_train.loop import evaluate, examples, train
 from atrac_train.objective import Objective
+from atrac_train.pictures import PICTURES
 from atrac_train.settings import TrainingSettings, claim, parse_override, read_settings
 from atrac_train.tracking import draw_curve, plain, read_log
 
@@ -179,7 +180,8 @@ def report(
         return
     folder.mkdir(parents=True, exist_ok=True)
     shown = examples(objective, data.some_runs("validation", PICTURED_RUNS), accelerator.device, settings.seed)
-    pictures = objective.draw(shown, folder / "pictures")
+    draw: Any = PICTURES.get(settings.stage)
+    pictures: list[Path] = draw(objective, shown, folder / "pictures") if draw else []
     if save:
         draw_curve(
             folder / "log.jsonl", folder / "curve.png", metrics.get("start", {}).get("validation", {}).get("loss")

@@ -69,7 +69,3 @@ class Objective(nn.Module, ABC):
     def save(self, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
         """Save the weights, with what is known about them. Raises: ValueError, OSError."""
         return save_stage(self.stage, folder, role, about)
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        """Draw prediction beside ground truth; return the pictures' paths."""
-        return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -22,9 +21,6 @@ from torch import Tensor, nn
 import atrac_modules as m
 from atrac_codec import DECODERS, ENCODERS, NNFullCodec
 from atrac_data import NAMES, SEEDS, BuiltinTeacher, render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
 from atrac_train.evaluation import chain
 from atrac_train.evaluation.chain import STAGES, Chain, alone, runs
 from atrac_train.evaluation.stages import COMPARABLE, MAIN, WHOLE, Comparison, tally
@@ -40,7 +36,7 @@ DAMAGE = 1.01
 def app() -> Iterator[ModuleType]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield importlib.import_module("compare_stages")
+    yield importlib.import_module("atrac_train.evaluation.compare_stages")
     torch.set_num_threads(threads)
 
 

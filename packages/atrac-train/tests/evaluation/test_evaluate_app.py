@@ -21,11 +21,7 @@ from atrac_bitstream.tables import BFU_SIZES
 from atrac_codec import DEFAULT
 from atrac_data import render
 from atrac_losses import EarModel, nmr
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
-import evaluate
-from atrac_train.evaluation import scores
+from atrac_train.evaluation import evaluate, scores
 from atrac_train.evaluation.content import DENSE, SPEECH, TRANSIENTS
 from atrac_train.evaluation.results import ALL, Evaluation, Row, read_evaluation
 from atrac_train.evaluation.scores import SCORES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,8 @@ from numpy.typing import NDArray
 
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_data import render
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-
 from atrac_train.evaluation.content import DENSE, KINDS, SOLO, SPEECH, TONES, TRANSIENTS, guess, kind_of, read_kinds
 
-APPS = Path(__file__).parents[1] / "apps"
 TIME = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
 
 
@@ -81,4 +76,4 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, said: str):
 
 
 def test_the_file_of_the_test_split_has_every_kind():
-    assert set(read_kinds(APPS / "configs/kinds.json").values()) == set(KINDS)
+    assert set(read_kinds(Path(__file__).parents[4] / "apps/configs/kinds.json").values()) == set(KINDS)

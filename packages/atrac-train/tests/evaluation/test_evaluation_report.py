@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from browser import PROGRAM, Browser
 
 from atrac_train.evaluation.report import ORIGINAL, Media, flac, write_report

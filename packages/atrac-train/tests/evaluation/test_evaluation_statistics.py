@@ -6,13 +6,10 @@ import dataclasses
 import doctest
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
 
 from atrac_train.evaluation.results import (
     ALL,
@@ -47,7 +44,7 @@ def by_key(summary: list[Summary]) -> dict[tuple[str, str, str], Summary]:
 
 @pytest.mark.parametrize("module", ["judges", "results", "statistics"])
 def test_examples_run(module: str):
-    failed, tried = doctest.testmod(importlib.import_module(f"evaluation.{module}"))
+    failed, tried = doctest.testmod(importlib.import_module(f"atrac_train.evaluation.{module}"))
     assert tried
     assert not failed
 

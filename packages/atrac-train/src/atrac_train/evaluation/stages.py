@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrac_bitstream import CODEC_DELAY
-from atrac_bitstream.tables import BAND_OF_VALUE, FRAME_SAMPLES
+from atrac_bitstream.tables import BAND_OF_VALUE
 from atrac_codec import NNFullCodec
 from atrac_codec.bridge import device_of
+from atrac_codec.trace import STAGE_OF_FIELD, Fields, Tracer
 from atrac_modules.bfu import BfuLayout
-from atrac_train.evaluation.chain import STAGES, Chain, Fields, alone, runs
+from atrac_train.evaluation.chain import alone, runs
 
 WHOLE: Final = frozenset(("bsm", "idsf", "n_bfu", "idwl", "sent_idsf", "quantized", "units"))
 """Fields of whole numbers."""
@@ -110,15 +111,15 @@ class Comparison:
         Shape: blocks [C, n] each, C = 1 or 2, 44.1 kHz, of any length
         Raises: AtracError: what the candidate makes cannot be packed.
         """
-        teacher, candidate, device = Chain(self._teacher), Chain(self._candidate), device_of(self._teacher)
+        teacher, candidate = (Tracer(codec.encoder, codec.decoder) for codec in (self._teacher, self._candidate))
+        device = device_of(self._teacher)
         late, position = torch.zeros(1, CODEC_DELAY), 0
         for run, samples in runs(blocks):
             pcm = torch.from_numpy(run)
-            truth, loudness = teacher.push(pcm.to(device))
-            own, _ = candidate.push(pcm.to(device))
-            lead = truth["pcm"].shape[1] - pcm.shape[1] // FRAME_SAMPLES
-            single = alone(self._candidate, truth, lead, loudness)
-            truth, own = ({name: field[:, lead:].cpu() for name, field in x.items()} for x in (truth, own))
+            traced = teacher.push(pcm.to(device))
+            single = alone(self._candidate, traced.fields, traced.lead, traced.loudness)
+            chained = candidate.push(pcm.to(device)).own
+            truth, own = ({name: field.cpu() for name, field in x.items()} for x in (traced.own, chained))
             self._count(recording, "alone", {name: field.cpu() for name, field in single.items()}, truth, truth)
             self._count(recording, "chained", own, truth, own)
             # The original, as late as the decoded sound; the silence after its end does not count.
@@ -131,7 +132,7 @@ class Comparison:
 
     def _count(self, recording: str, column: str, own: Fields, truth: Fields, fed: Fields) -> None:
         chosen = subsets(own, truth, fed)
-        for field in STAGES:
+        for field in STAGE_OF_FIELD:
             if field in own:
                 pair = _by_band(field, own[field], truth[field])
                 for name, counted in {"all": None, **chosen.get(field, {})}.items():
@@ -143,7 +144,7 @@ class Comparison:
 
     def fields(self) -> dict[str, dict[str, Any]]:
         """Return of every field its stage, and what was measured, by column and subset."""
-        result: dict[str, dict[str, Any]] = {field: {"stage": stage} for field, stage in STAGES.items()}
+        result: dict[str, dict[str, Any]] = {field: {"stage": stage} for field, stage in STAGE_OF_FIELD.items()}
         for (column, field, subset), parts in self.sums.items():
             if column in COLUMNS:
                 result[field].setdefault(column, {})[subset] = measures(parts, field in WHOLE)

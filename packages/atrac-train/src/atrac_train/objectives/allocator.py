@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -25,7 +24,6 @@ from atrac_bitstream.tables import BFU_AMOUNTS, IDWL_MAX, N_BFU_MAX
 from atrac_modules import BfuLayout, NeuralAllocator, used_value_bits, value_bits
 from atrac_modules.water_filling import NEVER, allocate
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures import draw_allocator
 
 LEVELS: Final = (torch.arange(-12.0, 22.0), torch.arange(-1.0, 1.01, 0.125), torch.linspace(-0.12, 0.12, 5))
 """Where the level is sought: on the whole, around the best, and around the best of these."""
@@ -210,9 +208,6 @@ class AllocatorObjective(Objective):
             "baseline, mean word length per BFU: within one (%)": baseline["within one"],
             "baseline, most frequent amount: equal (%)": float(100 * sums["amounts"].max() / units),
         }
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return draw_allocator(self, examples, folder)
 
 
 def _agreement(idwl: Tensor, teacher: Tensor, within: int) -> tuple[Tensor, Tensor]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import soundfile
 import torch
 from torch import Tensor, nn
 
 from atrac_bitstream import CODEC_DELAY
-from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import NNFullCodec
 from atrac_codec.checkpoint import loadable
 from atrac_codec.codec_folder import ROLES
+from atrac_codec.trace import Fields, trace
 from atrac_losses import (
     EarModel,
     Loss,
@@ -28,9 +27,8 @@ from atrac_losses import (
     snr,
 )
 from atrac_losses.spectrogram import power_spectrogram
-from atrac_modules import FrameBatch, Stage, used_value_bits, value_bits
+from atrac_modules import Stage, used_value_bits, value_bits
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures.codec import draw_codec
 
 
 class BandError(nn.Module):
@@ -175,28 +173,18 @@ class CodecObjective(CodecFolderObjective):
 
     def forward(self, example: Tensors) -> dict[str, Tensor]:
         wave = example["pcm"].flatten(-2)
-        decoded, made = self._through(wave)
+        made = trace(self.codec.encoder, self.codec.decoder, wave)
+        decoded = _aligned(made)
         parts = {name: loss(decoded, wave[..., : decoded.shape[-1]]) for name, loss in self.losses.items()}
         parts |= {f"auxiliary {name}": _distance(made[name], example[name]) for name in self.weights["auxiliary"]}
         total = sum(weight * parts[name] for name, weight in self.weights["losses"].items())
         total += sum(weight * parts[f"auxiliary {name}"] for name, weight in self.weights["auxiliary"].items())
         return {"loss": total, **parts}
 
-    def _through(self, wave: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode and decode; return the sound, as long as the frames hold it, and what is made on the way."""
-        encoded = self.codec.encoder.stages(wave)
-        batch: FrameBatch = encoded.batch
-        decoded = self.codec.decoder.stages(batch)
-        made = {
-            "bands": encoded.bands, "bsm": batch.bsm, "spectrum": encoded.spectrum, "idsf": encoded.idsf,
-            "scaled": encoded.scaled, "idwl": batch.idwl, "quantized": batch.quantized, "n_bfu": batch.n_bfu,
-            "dec_spectrum": decoded.spectrum, "dec_bands": decoded.bands,
-        }  # fmt: skip
-        return decoded.pcm[..., CODEC_DELAY:], made
-
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         wave = example["pcm"].flatten(-2)
-        decoded, made = self._through(wave)
+        made = trace(self.codec.encoder, self.codec.decoder, wave)
+        decoded = _aligned(made)
         wave = wave[..., : decoded.shape[-1]]
         samples = float(wave.shape[-1])
         sums = {name: (samples * one(decoded, wave)).double() for name, one in MEASURED.items()}
@@ -207,23 +195,10 @@ class CodecObjective(CodecFolderObjective):
         means = {name: float(sums[name] / sums["samples"]) for name in MEASURED}
         return means | {"units over budget": float(sums["over"])}
 
-    @torch.no_grad()
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        """Draw and write what some runs sound like: original, before and after the training."""
-        before = NNFullCodec.from_pretrained(self.start, self.decoder).to(examples[0]["pcm"].device)
-        made = []
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, example in enumerate(examples):
-            wave = example["pcm"].flatten(-2)
-            sounds, batches = {"original": wave[0]}, {}
-            for name, codec in (("before", before), ("after", self.codec)):
-                decoded, batches[name] = codec(wave, return_batch=True)
-                sounds[name] = decoded[0]
-            for name, sound in sounds.items():
-                made.append(folder / f"run{number}.{name}.wav")
-                soundfile.write(made[-1], sound.T.cpu().numpy(), SAMPLE_RATE, "FLOAT")
-            made.append(draw_codec(sounds, batches, folder / f"run{number}.png"))
-        return made
+
+def _aligned(made: Fields) -> Tensor:
+    """Return the decoded sound without the codec's delay, as long as the frames hold it. Shape: [B, C, 512 F - 266]."""
+    return made["dec_pcm"].flatten(-2)[..., CODEC_DELAY:]
 
 
 def _check(setting: str, given: Mapping[str, float], known: Iterable[str]) -> dict[str, float]:

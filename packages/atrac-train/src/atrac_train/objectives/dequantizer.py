@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -13,7 +11,6 @@ from atrac_bitstream.tables import BANDS, IDSF_MAX, IDWL_MAX, WORD_LENGTHS
 from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.water_filling import carries
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures import draw_dequantizer
 
 _BANDS: Final = ("low", "mid", "high")
 
@@ -105,6 +102,3 @@ class DequantizerObjective(Objective):
                 if standard[k] > 0
             }
         return scores
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return draw_dequantizer(self, examples, folder)

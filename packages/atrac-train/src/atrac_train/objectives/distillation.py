@@ -10,8 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from atrac_codec import build_encoder
 from atrac_modules import NeuralEntropyTransient, NeuralRateDistortionAllocator, RateDistortionAllocator
-from atrac_train.objectives.codec import CodecFolderObjective
+from atrac_train.detection import band_rates, count
 from atrac_train.objective import Scores, Tensors
+from atrac_train.objectives.codec import CodecFolderObjective
 
 GAIN: Final = (-40.0, 6.0)
 """dB."""
@@ -85,15 +86,11 @@ class DistillationObjective(CodecFolderObjective):
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         short = example["bsm"] > 0
         found = self.codec.encoder.transient(example["bands"]) > 0
-        counts = {"hit": found & short, "false alarm": found & ~short, "miss": ~found & short}
-        sums = {name: count.flatten(0, -2).sum(0).double() for name, count in counts.items()}
         error = self._error(example).square()
-        return sums | {"error": error.sum().double(), "values": torch.tensor(error.numel()).double()}
+        return count(found, short) | {"error": error.sum().double(), "values": torch.tensor(error.numel()).double()}
 
     def scores(self, sums: Tensors) -> Scores:
         scores = {"importance, RMS error (dB)": DECIBEL * float(sums["error"] / sums["values"]) ** 0.5}
-        for band, name in enumerate(("low", "mid", "high")):
-            hit, wrong = float(sums["hit"][band]), float(sums["false alarm"][band] + sums["miss"][band])
-            scores[f"F1 {name}"] = 2 * hit / max(2 * hit + wrong, 1)
-            scores[f"short {name}"] = float(sums["hit"][band] + sums["miss"][band])
+        for band, own in band_rates(sums).items():
+            scores |= {f"F1 {band}": own["F1"], f"short {band}": own["positives"]}
         return scores

@@ -5,8 +5,6 @@ White noise excites all directions alike. Music does not, and taps learned from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -25,7 +23,6 @@ from atrac_modules import (
     Stage,
 )
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures import draw_filter_bank
 
 LEAD: Final = 1
 """Frames at the start of an item that only serve the filters."""
@@ -78,9 +75,6 @@ class _LinearObjective(Objective):
             heard = [kind for kind in kinds if sums[f"{kind} energy"] > 0]
             scores |= {f"SNR {kind} (dB)": _decibel(sums[f"{kind} energy"], sums[f"{kind} error"]) for kind in heard}
         return scores
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return draw_filter_bank(self, examples, folder)
 
     def _training(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         raise NotImplementedError

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from atrac_modules import BfuLayout, NeuralScaler, ReferenceScaler
+from atrac_bitstream.tables import IDSF_MAX
+from atrac_modules import BfuLayout, NeuralScaler, ReferenceQuantizer, ReferenceScaler
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures import draw_scaler
 
 LOWEST: Final = -23.0
 """log2 of the largest magnitude of the softest frame that training draws: below the smallest scale factor."""
 WIDTH: Final = 0.02
 """log2 of magnitude over which the slope of a threshold turns."""
+LOG2_SCALE_FACTORS: Final = torch.arange(IDSF_MAX + 1) / 3 - 21
+"""The scale factors of the format."""
 FAR: Final = 60.0
 """log2 of magnitude that stands for beyond the table."""
 
 
 class ScalerObjective(Objective):
-    """spectrum, bsm -> idsf, scaled. Training draws the level of each frame, so that every scale factor occurs."""
+    """spectrum, bsm -> idsf. Training draws the level of each frame, so that every scale factor occurs."""
 
     fields = ("spectrum", "bsm", "idsf", "scaled")
     frames: ClassVar[int] = 1
@@ -32,6 +32,7 @@ class ScalerObjective(Objective):
         super().__init__()
         self.index_weight = index_weight
         self.stage, self.teacher, self.layout = NeuralScaler(**model), ReferenceScaler(), BfuLayout()
+        self.quantizer = ReferenceQuantizer()
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         spectrum, bsm = batch["spectrum"], batch["bsm"].to(batch["spectrum"])
@@ -40,8 +41,8 @@ class ScalerObjective(Objective):
         largest = spectrum.abs().amax(-1, keepdim=True).clamp_min(1e-9)
         level = torch.empty(largest.shape).uniform_(LOWEST, 0.2, generator=generator).to(spectrum)
         spectrum = spectrum / largest * level.exp2()
-        answer = self.teacher(spectrum, bsm)
-        return {"spectrum": spectrum, "bsm": bsm, "idsf": answer.idsf, "scaled": answer.scaled}
+        idsf = self.teacher(spectrum, bsm)
+        return {"spectrum": spectrum, "bsm": bsm, "idsf": idsf, "scaled": self.quantizer.scaled(spectrum, idsf, bsm)}
 
     def forward(self, example: Tensors) -> dict[str, Tensor]:
         bsm, idsf, levels = example["bsm"], example["idsf"].long(), self.stage.levels
@@ -58,24 +59,13 @@ class ScalerObjective(Objective):
         return {"loss": values + self.index_weight * index, "values": values, "index": index}
 
     def measure(self, example: Tensors) -> dict[str, Tensor]:
-        answer = self.stage(example["spectrum"], example["bsm"])
-        equal = answer.idsf == example["idsf"]
-        error = (answer.scaled - example["scaled"]).double()
-        given = self.stage.scale(example["spectrum"], example["idsf"], example["bsm"]) - example["scaled"]
-        return {
-            "equal": equal.sum().double(),
-            "indices": torch.tensor(float(equal.numel()), dtype=torch.float64, device=equal.device),
-            "error": error.square().sum(),
-            "given error": given.double().square().sum(),
-            "values": torch.tensor(float(error.numel()), dtype=torch.float64, device=equal.device),
-        }
+        equal = self.stage(example["spectrum"], example["bsm"]) == example["idsf"]
+        count = torch.tensor(float(equal.numel()), dtype=torch.float64, device=equal.device)
+        return {"equal": equal.sum().double(), "indices": count}
 
     def scores(self, sums: Tensors) -> Scores:
+        error = (self.stage.levels.detach().cpu() - LOG2_SCALE_FACTORS).abs().max()
         return {
             "IDSF equal (%)": float(100 * sums["equal"] / sums["indices"]),
-            "values MSE": float(sums["error"] / sums["values"]),
-            "values MSE with the teacher's IDSF": float(sums["given error"] / sums["values"]),
+            "largest error of the table (log2)": float(error),
         }
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return draw_scaler(self, examples, folder)

@@ -9,8 +9,6 @@ noise, which tell when. The teacher decides on what comes out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
@@ -18,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from atrac_modules import BitExactQmf, BitExactTransient, NeuralTransient
+from atrac_train.detection import band_rates, count
 from atrac_train.objective import Objective, Scores, Tensors
-from atrac_train.pictures import draw_transient
 
 FRAME: Final = 512
 DRAWS: Final = 3
@@ -94,21 +92,10 @@ class TransientObjective(Objective):
     def measure(self, example: Tensors) -> dict[str, Tensor]:
         short = example["bsm"][..., 1:, :] > 0
         found = self.stage(example["bands"])[..., 1:, :] > 0
-        counts = {"hit": found & short, "false alarm": found & ~short, "miss": ~found & short}
-        return {name: count.flatten(0, -2).sum(0).double() for name, count in counts.items()}
+        return count(found, short)
 
     def scores(self, sums: Tensors) -> Scores:
-        scores = {}
-        for band, name in enumerate(("low", "mid", "high")):
-            hit, false_alarm, miss = (float(sums[key][band]) for key in ("hit", "false alarm", "miss"))
-            scores[f"F1 {name}"] = 2 * hit / max(2 * hit + false_alarm + miss, 1)
-            scores[f"precision {name}"] = hit / max(hit + false_alarm, 1)
-            scores[f"recall {name}"] = hit / max(hit + miss, 1)
-            scores[f"positives {name}"] = hit + miss
-        return scores
-
-    def draw(self, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-        return draw_transient(self, examples, folder)
+        return {f"{rate} {band}": value for band, own in band_rates(sums).items() for rate, value in own.items()}
 
     def _jumps(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """Draw gains for every item and sample; 1 where nothing jumps."""

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import soundfile
+import torch
 from torch import Tensor
 
 from atrac_bitstream.tables import BFU_BANDS, FRAME_SAMPLES, N_BFU_MAX, SAMPLE_RATE, WORD_LENGTHS
+from atrac_codec import NNFullCodec
 from atrac_losses import nmr, snr
 from atrac_modules import FrameBatch
+from atrac_train.objective import Tensors
 from atrac_train.pictures.figure import Array, array, new_figure, save
+
+if TYPE_CHECKING:
+    from atrac_train.objectives.codec import CodecFolderObjective
 
 _LEVELS: Final = (-110.0, 0.0)
 """dB of full scale that colours stand for."""
 _FFT, _HOP = 1024, 256
 _HIGHEST: Final = 9
 """Bits per value from which on colours are the same."""
+
+
+@torch.no_grad()
+def draw_codec_runs(objective: CodecFolderObjective, examples: Sequence[Tensors], folder: Path) -> list[Path]:
+    """Draw some runs before and after the training, and write what they sound like. Raises: OSError."""
+    before = NNFullCodec.from_pretrained(objective.start, objective.decoder).to(examples[0]["pcm"].device)
+    made = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, example in enumerate(examples):
+        wave = example["pcm"].flatten(-2)
+        sounds, batches = {"original": wave[0]}, {}
+        for name, codec in (("before", before), ("after", objective.codec)):
+            decoded, batches[name] = codec(wave, return_batch=True)
+            sounds[name] = decoded[0]
+        for name, sound in sounds.items():
+            made.append(folder / f"run{number}.{name}.wav")
+            soundfile.write(made[-1], sound.T.cpu().numpy(), SAMPLE_RATE, "FLOAT")
+        made.append(draw_codec(sounds, batches, folder / f"run{number}.png"))
+    return made
 
 
 def draw_codec(sounds: Mapping[str, Tensor], batches: Mapping[str, FrameBatch], path: Path) -> Path:
