@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from atrac_bitstream.tables import BFU_BANDS, BFU_OFFSETS, BFU_SIZES, BFU_STARTS_SHORT
 from atrac_modules import BfuLayout
-from atrac_modules.bfu import bfu_centres
 
 
 def slow_places(bsm: list[float]) -> list[list[int]]:
@@ -37,17 +35,6 @@ def test_frames_of_a_batch_have_their_own_layout(generator, random_bsm):
         for f in range(9):
             assert torch.equal(grouped[k, f], layout.group(spectrum[k, f], bsm[k, f]))
     assert layout.bsm_of_bfu(bsm).shape == (2, 9, 52)
-
-
-def test_centres_lie_in_the_middle_of_each_bfu():
-    long, short = bfu_centres(False), bfu_centres(True)
-    assert (np.diff(long) > 0).all()
-    assert long[0] == pytest.approx(4 * 22050 / 512)
-    assert long[51] == pytest.approx(502 * 22050 / 512)
-    # A short block has a quarter of the coefficients, or an eighth in high, each four or eight times as wide.
-    assert short[:4] == pytest.approx(16 * 22050 / 512)
-    assert short[51] == pytest.approx((256 + 8 * 22) * 22050 / 512)
-    assert [len(set(short[a:b])) for a, b in ((0, 20), (20, 36), (36, 52))] == [5, 4, 2]
 
 
 def test_rows_are_given_to_the_coefficients_of_their_bfu(generator, random_bsm):

@@ -55,7 +55,7 @@ def bsm_of(random_bsm) -> Callable[[str], Tensor]:
 
 def sound(spectrum: Tensor, bsm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what importances are told from."""
-    return spectrum, ReferenceScaler().find(spectrum, bsm), bsm
+    return spectrum, ReferenceScaler()(spectrum, bsm), bsm
 
 
 def centred(importance: Tensor) -> Tensor:
@@ -261,7 +261,7 @@ def test_importance_matches_a_loop_over_maskers_bands_and_blocks(
     for weight in stage.parameters():
         weight += 0.3 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
     spectrum, bsm = spectrum.double(), bsm_of("mixed").double()
-    idsf = ReferenceScaler().find(spectrum, bsm)
+    idsf = ReferenceScaler()(spectrum, bsm)
     importance, layout = stage(spectrum, idsf, bsm), BfuLayout()
     envelope = MaskingModel().envelope(spectrum)
     seen = set()

@@ -21,15 +21,13 @@ from atrac_codec import NNFullCodec, encode_file
 from atrac_codec.cli import main as atrac1
 from atrac_modules import NeuralDequantizer, NeuralRateDistortionAllocator
 from atrac_modules.frame import FrameBatch
-
-APP = "atrac_train.finetune_e2e"
-
 from atrac_train.data import TrainingData, corpus_shards
 from atrac_train.objective import Tensors
 from atrac_train.objectives.codec import AUXILIARY, LOSSES, CodecObjective
 from atrac_train.settings import DataSettings
 from atrac_train.tracking import read_log
 
+APP = "atrac_train.finetune_e2e"
 SHORT = (
     "epochs=3",
     "steps_per_epoch=5",

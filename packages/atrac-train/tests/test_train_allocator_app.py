@@ -16,9 +16,6 @@ from torch import Tensor
 from atrac_codec import build_encoder, encode_file
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import NeuralEntropyTransient, NeuralRateDistortionAllocator
-
-APP = "atrac_train.train_allocator"
-
 from atrac_train import launch
 from atrac_train.data import TrainingData, corpus_shards
 from atrac_train.objective import Tensors
@@ -27,6 +24,7 @@ from atrac_train.objectives.distillation import GAIN, DistillationObjective
 from atrac_train.settings import DataSettings
 from atrac_train.tracking import read_log
 
+APP = "atrac_train.train_allocator"
 SHORT = (
     "epochs=3",
     "steps_per_epoch=5",

@@ -35,9 +35,6 @@ from atrac_codec import Trained
 from atrac_codec.checkpoint import load_stage
 from atrac_data import FIELDS, DataError
 from atrac_modules import used_value_bits, value_bits
-
-APP = "atrac_train.train_stage"
-
 from atrac_train.data import TrainingData, corpus_shards
 from atrac_train.launch import CONFIGS, show
 from atrac_train.loop import learning_rate, weights_hash
@@ -47,6 +44,7 @@ from atrac_train.pictures import PICTURES
 from atrac_train.settings import DataSettings, OptimizerSettings
 from atrac_train.tracking import read_log
 
+APP = "atrac_train.train_stage"
 SETTINGS = (
     "stage=scaler",
     "epochs=5",

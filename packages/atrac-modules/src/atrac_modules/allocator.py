@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
-from atrac_modules.bfu import BfuLayout, bfu_centres
+from atrac_modules.bfu import BfuLayout
 from atrac_modules.hearing_threshold import hearing_threshold
 from atrac_modules.importance import Importance
 from atrac_modules.loudness import START
@@ -36,14 +36,6 @@ _BOOSTED: Final = (18, 19, 20, 21, 22, 32, 33, 34, 35, 36, 37, 38)
 """BFUs that spare bits go to, in this order, which is also that of their sizes."""
 _SPREAD_MAX: Final = 14.0
 _IDSF_PER_BIT: Final = 3.2
-_SILENCE: Final = 2.0**-42
-"""Energy of the smallest scale factor, which stands for silence."""
-_MOST: Final = 60.0
-"""log2 of spreading beyond which float32 would overflow."""
-_QUIET_MAX: Final = 44.0
-"""dB SPL that the threshold in quiet does not exceed."""
-_HIGHEST_WANTED: Final = 12.0
-"""What the most important BFU wants, in bits per value."""
 
 
 @dataclass(frozen=True)
@@ -241,104 +233,6 @@ class NeuralAllocator(Allocator):
     def boosted(self) -> list[int]:
         """BFUs that spare bits go to, in order."""
         return by_turn(self.turn.detach())
-
-
-@final
-class NeuralMaskingAllocator(Allocator):
-    """Importances from what masks what, in the form of an ear model whose numbers are learned; `water_fill` fits them.
-
-        mask[i]   = sum_j spread[i, j] energy[j]
-        unheard[i] = log2(1 + quiet[i] / mask[i])
-        wanted[i] = log2(scale factor[i]) - (share[i] log2(mask[i]) + unheard[i]) / 2 + table[i] + worth[i]
-
-    Noise at a distance below the mask that is the same in all BFUs has share 1; noise that is the same in all BFUs,
-    which is least in all, has share 0. What lies below the threshold in quiet wants less and less. Where these numbers
-    are those of long or short blocks, the BFU's own band says which. With `hidden` above 0, a network that sees all
-    energies and masks adds what else a BFU is worth, at most 2 bits. Left over bits go to the BFUs in the order of
-    their learned turns. The loudness is ignored.
-
-    Before it is trained, it spreads by 25 dB per Bark down and 10 up and hears as little as a threshold in quiet says.
-
-    Args:
-        hidden: width of the network's layer; 0 for none.
-
-    Source: the form is that of ITU-R BS.1387-1, annex 2; Bark and the threshold in quiet are [ZWICKER-TERHARDT].
-
-    Example:
-        >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 60.0)
-        >>> NeuralMaskingAllocator()(spectrum, idsf, torch.zeros(1, 3)).idwl.shape
-        torch.Size([1, 52])
-    """
-
-    sizes: Tensor
-
-    def __init__(self, hidden: int = 0) -> None:
-        super().__init__()
-        self.settings: dict[str, Any] = {"hidden": hidden}
-        self.layout = BfuLayout()
-        self.add_table("sizes", t.BFU_SIZES.astype(np.float64))
-        centres = [torch.from_numpy(bfu_centres(short)) for short in (False, True)]
-        spread, quiet = zip(*(_ear(hertz) for hertz in centres))
-        dtype = torch.get_default_dtype()
-        self.spread = nn.Parameter(torch.stack(spread).to(dtype) + 0.01 * torch.randn(2, t.N_BFU_MAX, t.N_BFU_MAX))
-        """log2 of what a BFU masks in another, long or short, masked BFU, masking BFU."""
-        self.quiet = nn.Parameter(torch.stack(quiet).to(dtype) + 0.01 * torch.randn(2, t.N_BFU_MAX))
-        """log2 of the energy that is just heard in quiet, long or short."""
-        self.share = nn.Parameter(0.45 + 0.01 * torch.randn(2, t.N_BFU_MAX))
-        self.table = nn.Parameter(0.01 * torch.randn(2, t.N_BFU_MAX))
-        self.turn = nn.Parameter(0.1 * torch.randn(t.N_BFU_MAX))
-        """Order in which BFUs get spare bits, the lowest first."""
-        self.worth: nn.Sequential | None = None
-        if hidden:
-            last = nn.Linear(hidden, t.N_BFU_MAX)
-            with torch.no_grad():  # next to nothing before it is trained
-                last.weight.mul_(0.01)
-                last.bias.zero_()
-            self.worth = nn.Sequential(nn.Linear(2 * t.N_BFU_MAX + t.N_BANDS, hidden), nn.ReLU(), last)
-
-    @full_precision
-    def forward(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor, loudness: Tensor | None = None) -> Allocation:
-        """Decide what each BFU gets."""
-        _check_shapes(spectrum, idsf, bsm)
-        wanted = self.wanted(spectrum.detach(), idsf, bsm.detach()).double()
-        # Every turn comes: in this order, but all of them before NEVER.
-        n_bfu, idwl = water_fill(wanted, torch.ones_like(wanted, dtype=torch.bool), self.turn.sigmoid())
-        return Allocation(n_bfu.to(idsf.dtype), idwl.to(idsf.dtype), idsf)
-
-    def wanted(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
-        """Return the importance of each BFU, bits per value. Shape: [*, 512], [*, 52], [*, 3] -> [*, 52]."""
-        dtype = idsf.dtype
-        short = self.layout.bsm_of_bfu(bsm) > 0
-        energy = self.layout.sum(spectrum.square(), bsm) / self.sizes.to(dtype)
-        long_mask, short_mask = (energy @ spread.clamp_max(_MOST).exp2().T.to(dtype) for spread in self.spread)
-
-        def own(parameter: Tensor) -> Tensor:
-            return torch.where(short, parameter[1], parameter[0]).to(dtype)
-
-        mask = torch.where(short, short_mask, long_mask).clamp_min(_SILENCE).log2()
-        unheard = torch.logaddexp2(own(self.quiet) - mask, torch.zeros_like(mask))
-        wanted = idsf / 3 - (own(self.share) * mask + unheard) / 2 + own(self.table)
-        if self.worth is not None:
-            levels = [energy.clamp_min(_SILENCE).log2(), mask]
-            seen = torch.cat([*(level / 10 + 2 for level in levels), (bsm > 0).to(dtype)], -1)
-            wanted = wanted + 2 * torch.tanh(self.worth(seen.to(self.turn.dtype)) / 2).to(dtype)
-        # Water-filling looks for the level in a range around what the reference codec's rules want.
-        return wanted - wanted.amax(-1, keepdim=True).detach() + _HIGHEST_WANTED
-
-
-def _ear(hertz: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log2 of spreading [52, 52] and of the threshold in quiet [52] for BFUs of these centre frequencies.
-
-    A full-scale sine counts as 92 dB SPL; in a long block it gives its BFU a mean energy of about 2 ** -5. The
-    threshold lies 5 dB lower than in the source, and not above 44 dB: chosen on the validation split.
-    """
-    k = hertz / 1000
-    bark = 13 * torch.atan(0.76 * k) + 3.5 * torch.atan((k / 7.5).square())
-    distance = bark[:, None] - bark  # of the masked from the masking
-    decibel = -torch.where(distance > 0, 10 * distance, -25 * distance)
-    quiet = 3.64 * k**-0.8 - 6.5 * torch.exp(-0.6 * (k - 3.3).square()) + 0.001 * k**4
-    per_octave = 10 * np.log10(2)
-    return decibel / per_octave, (quiet.clamp_max(_QUIET_MAX) - 92 - 5) / per_octave - 5
 
 
 @final

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from atrac_bitstream import tables as t
@@ -82,19 +81,6 @@ class BfuLayout(nn.Module):
         own = frames[rows]
         moved = torch.where(short[rows][:, self.get_buffer("band_of_value")], own.index_select(-1, order), own)
         return frames.index_copy(0, rows, moved).view_as(x)
-
-
-def bfu_centres(short: bool) -> NDArray[np.float64]:
-    """Return the frequency in the middle of each BFU in Hz [52], with long or with short blocks in all bands."""
-    start = t.BFU_STARTS_SHORT if short else t.BFU_OFFSETS
-    hertz = []
-    for bfu, (first, size) in enumerate(zip(start.tolist(), t.BFU_SIZES.tolist())):
-        band = t.BANDS[int(t.BFU_BANDS[bfu])]
-        width = band.stop - band.start
-        block = t.SHORT_SIZE if short else width
-        middle = (first - band.start) % block + size / 2  # in coefficients of a block
-        hertz.append((band.start + middle * width / block) * t.SAMPLE_RATE / 2 / t.FRAME_SAMPLES)
-    return np.array(hertz)
 
 
 def reduce_bfus(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:

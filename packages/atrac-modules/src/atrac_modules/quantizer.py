@@ -56,8 +56,9 @@ class Quantizer(Stage):
 class ReferenceQuantizer(Quantizer):
     """q = round(scaled x levels), levels = 2 ** (word length - 1) - 1. Exactly the reference codec's.
 
-    Backward to the scaled coefficients, `rounding` says the slope. Backward to idwl, what the reconstruction y = q / levels gains by
-    the next word length: with d = y(next) - y and e = y - scaled, the slope of q in each coefficient is
+    Backward to the scaled coefficients, `rounding` says the slope. Backward to idwl, it is what the reconstruction
+    y = q / levels gains by the next word length: with d = y(next) - y and e = y - scaled, the slope of q in each
+    coefficient is
 
         levels (d + e |d|² / (2 |e|²)),  norms over the BFU
 

@@ -13,6 +13,7 @@ wherever a preset does: `atrac1 encode --preset OUTPUT/weights song.flac`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -12,6 +12,7 @@ weights=PRESET one that comes with atrac-codec.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
