@@ -3,7 +3,7 @@
     python apps/demo.py [FILE] [--output FOLDER]
 
 Leaves the .aea, both decoded WAV files and a picture in the folder, and prints a table against preset `bitexact`,
-which is the encoder that everybody has.
+which makes the same bytes as atracdenc, the common open-source encoder.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from atrac_codec import DEFAULT, build_decoder, build_encoder, decode_file, enco
 from atrac_codec.compare import compare
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import render
+from atrac_train.pictures.codec import spectrogram
 
 BASELINE = "bitexact"
 
@@ -106,13 +107,6 @@ def draw(original: NDArray[np.float32], decoded: NDArray[np.float32], aea: Path,
     figure.colorbar(image, ax=axes[3], label="bits")
     figure.suptitle(f"{aea.name}, channel 0")
     figure.savefig(picture, dpi=80)
-
-
-def spectrogram(sound: NDArray[np.float32], size: int = 1024, hop: int = 256) -> NDArray[np.float64]:
-    """Return levels in dB of full scale. Shape: [N] -> [size / 2 + 1, frames]."""
-    padded = np.pad(sound, (0, max(0, size - len(sound))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * np.hanning(size)
-    return 20 * np.log10(np.abs(np.fft.rfft(frames)).T * 4 / size + 1e-9)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from atrac_codec import DEFAULT, NNFullCodec, read_audio
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import NAMES, render
 from atrac_losses import EarModel, nmr, snr
-from demo import spectrogram
+from atrac_train.pictures.codec import spectrogram
 
 Sounds = dict[str, Tensor]
 """Waves [1, C, N] by name."""

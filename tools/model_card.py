@@ -44,10 +44,10 @@ on are in neither: their split is by recording.
 
 def main() -> None:
     """Write the card."""
-    (WEIGHTS / "README.md").write_text(card(), encoding="utf-8")
+    (WEIGHTS / "README.md").write_text(text(), encoding="utf-8")
 
 
-def card() -> str:
+def text() -> str:
     """Return the card's text."""
     sheets = sorted(
         ((path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in WEIGHTS.glob("*.json")),

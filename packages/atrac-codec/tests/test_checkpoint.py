@@ -337,7 +337,7 @@ def inputs(sound) -> dict[str, tuple[Tensor, ...]]:
         "mdct": (e.bands, b.bsm),
         "scaler": (e.spectrum, b.bsm),
         "allocator": (e.spectrum, e.idsf, b.bsm, loudness),
-        "quantizer": (e.scaled, b.idwl, b.bsm),
+        "quantizer": (e.spectrum, e.idsf, b.idwl, b.bsm),
         "dequantizer": (b.quantized, b.idsf, b.idwl, b.bsm),
         "imdct": (e.spectrum, b.bsm),
         "iqmf": (e.bands,),

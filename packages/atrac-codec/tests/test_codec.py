@@ -81,9 +81,10 @@ def losses_by_stage(encoded: Encoded, wave: torch.Tensor, codec: NNFullCodec):
         return x.detach().clone().requires_grad_()
 
     def code(spectrum: torch.Tensor, bsm: torch.Tensor) -> FrameBatch:
-        found = encoder.scaler(spectrum, bsm)
-        chosen = encoder.allocator(spectrum, found.idsf, bsm)
-        return FrameBatch(bsm, chosen.n_bfu, chosen.idwl, found.idsf, encoder.quantizer(found.scaled, chosen.idwl, bsm))
+        idsf = encoder.scaler(spectrum, bsm)
+        chosen = encoder.allocator(spectrum, idsf, bsm)
+        quantized = encoder.quantizer(spectrum, idsf, chosen.idwl, bsm)
+        return FrameBatch(bsm, chosen.n_bfu, chosen.idwl, idsf, quantized)
 
     own = cut(wave)
     made = encoder.qmf(own)
@@ -93,25 +94,25 @@ def losses_by_stage(encoded: Encoded, wave: torch.Tensor, codec: NNFullCodec):
     own = cut(bands)
     yield "mdct", own, loss(code(encoder.mdct(own, bsm), bsm))
     own = cut(spectrum)
-    found = encoder.scaler(own, bsm)
+    idsf = encoder.scaler(own, bsm)
     fixed = encoded.batch.idwl.detach()
     yield (
         "scaler",
         own,
-        loss(FrameBatch(bsm, rest, fixed, found.idsf, encoder.quantizer(found.scaled, fixed, bsm))),
+        loss(FrameBatch(bsm, rest, fixed, idsf, encoder.quantizer(own, idsf, fixed, bsm))),
     )
     own = cut(encoded.idsf)
     chosen = encoder.allocator(spectrum.detach(), own, bsm)
-    values = encoder.quantizer(encoded.scaled.detach(), chosen.idwl, bsm)
+    values = encoder.quantizer(spectrum.detach(), encoded.idsf, chosen.idwl, bsm)
     yield "allocator", own, loss(FrameBatch(bsm, rest, chosen.idwl, own.detach(), values))
-    own = cut(encoded.scaled)
+    own = cut(spectrum)
     yield (
         "quantizer",
         own,
-        loss(FrameBatch(bsm, rest, fixed, encoded.idsf, encoder.quantizer(own, fixed, bsm))),
+        loss(FrameBatch(bsm, rest, fixed, encoded.idsf, encoder.quantizer(own, encoded.idsf, fixed, bsm))),
     )
     own = cut(fixed)
-    values = encoder.quantizer(encoded.scaled.detach(), own, bsm)
+    values = encoder.quantizer(spectrum.detach(), encoded.idsf, own, bsm)
     yield "quantizer by idwl", own, loss(FrameBatch(bsm, rest, own, encoded.idsf, values))
     own = cut(encoded.batch.quantized)
     yield "dequantizer", own, loss(FrameBatch(bsm, rest, fixed, encoded.idsf, own))

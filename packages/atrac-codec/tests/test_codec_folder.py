@@ -12,7 +12,14 @@ import atrac_modules
 from atrac_codec import DECODERS, ENCODERS, CheckpointError, NNFullCodec, build_decoder, build_encoder
 from atrac_codec.cli import main
 from atrac_codec.codec_folder import ROLES, SHEET, is_codec_folder, read_row
-from atrac_modules import Iqmf, NeuralIqmf, NeuralQmf, ReferenceIqmf
+from atrac_modules import (
+    Iqmf,
+    NeuralIqmf,
+    NeuralQmf,
+    RateDistortionAllocator,
+    RateDistortionTransient,
+    ReferenceIqmf,
+)
 
 
 @pytest.fixture
@@ -171,7 +178,8 @@ def test_every_untrained_stage_can_be_named(tmp_path: Path):
 
 
 def test_a_class_keeps_its_settings(wave, tmp_path: Path):
-    codec = NNFullCodec.from_pretrained("rd-snr")
+    codec = NNFullCodec.from_pretrained("rd")
+    codec.encoder.allocator, codec.encoder.transient = RateDistortionAllocator(0.0), RateDistortionTransient(0.0)
     codec.save_pretrained(tmp_path / "snr")
     sheet = json.loads((tmp_path / "snr" / SHEET).read_text())
     assert sheet["encoder"]["allocator"] == {"class": "RateDistortionAllocator", "exponent": 0.0}

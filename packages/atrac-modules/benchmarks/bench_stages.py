@@ -44,11 +44,11 @@ def tensors() -> dict[str, torch.Tensor]:
         bands = ReferenceQmf()(pcm)
         bsm = ReferenceTransient()(bands)
         spectrum = ReferenceMdct()(bands, bsm)
-        found = ReferenceScaler()(spectrum, bsm)
-        chosen = ReferenceAllocator()(spectrum, found.idsf, bsm)
-        quantized = ReferenceQuantizer()(found.scaled, chosen.idwl, bsm)
+        idsf = ReferenceScaler()(spectrum, bsm)
+        chosen = ReferenceAllocator()(spectrum, idsf, bsm)
+        quantized = ReferenceQuantizer()(spectrum, idsf, chosen.idwl, bsm)
     return {
-        "pcm": pcm, "bands": bands, "bsm": bsm, "spectrum": spectrum, "idsf": found.idsf, "scaled": found.scaled,
+        "pcm": pcm, "bands": bands, "bsm": bsm, "spectrum": spectrum, "idsf": idsf,
         "idwl": chosen.idwl, "quantized": quantized,
     }  # fmt: skip
 
@@ -70,8 +70,8 @@ def tensors() -> dict[str, torch.Tensor]:
         (ReferenceAllocator, "spectrum idsf bsm"),
         (BitExactAllocator, "spectrum idsf bsm"),
         (NeuralAllocator, "spectrum idsf bsm"),
-        (ReferenceQuantizer, "scaled idwl bsm"),
-        (NeuralQuantizer, "scaled idwl bsm"),
+        (ReferenceQuantizer, "spectrum idsf idwl bsm"),
+        (NeuralQuantizer, "spectrum idsf idwl bsm"),
         (ReferenceDequantizer, "quantized idsf idwl bsm"),
         (NeuralDequantizer, "quantized idsf idwl bsm"),
         (ReferenceImdct, "spectrum bsm"),

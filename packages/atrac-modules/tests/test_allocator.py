@@ -69,7 +69,7 @@ def frames(generator, random_bsm) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     spectrum = (torch.randn(3, 30, 512, generator=generator) * decay * level).clamp(-2, 2)
     spectrum[0, 0] = 0
     bsm = random_bsm(3, 30)
-    return spectrum, ReferenceScaler()(spectrum, bsm).idsf, bsm
+    return spectrum, ReferenceScaler()(spectrum, bsm), bsm
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -147,7 +147,7 @@ def test_inaudible_long_bfus_get_no_bits_but_short_ones_do():
     spectrum = torch.full((2, 512), 1e-7)
     spectrum[:, :128] = 0.1
     bsm = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 3.0]])
-    idsf = ReferenceScaler()(spectrum, bsm).idsf
+    idsf = ReferenceScaler()(spectrum, bsm)
     result = ReferenceAllocator()(spectrum, idsf, bsm, torch.full((2,), 1e6))
     assert result.idwl[0, 23:32].sum() == 0
     assert result.n_bfu[1] >= result.n_bfu[0]
@@ -156,7 +156,7 @@ def test_inaudible_long_bfus_get_no_bits_but_short_ones_do():
 def test_slope_is_that_of_wanted_bits_less_their_mean(in_float64, generator):
     spectrum = 0.5 * torch.rand(1, 512, generator=generator, dtype=torch.float64)
     bsm = torch.zeros(1, 3, dtype=torch.float64)
-    idsf = ReferenceScaler()(spectrum, bsm).idsf - torch.arange(52.0, dtype=torch.float64) / 3
+    idsf = ReferenceScaler()(spectrum, bsm) - torch.arange(52.0, dtype=torch.float64) / 3
     idsf = idsf.round().requires_grad_()
     result = ReferenceAllocator()(spectrum, idsf, bsm)
     n = int(result.n_bfu)
@@ -281,8 +281,7 @@ def test_slopes_of_the_learned_rules_are_finite_when_all_scale_factors_are_alike
 
 def errors(allocation: Allocation, spectrum: torch.Tensor, bsm: torch.Tensor) -> torch.Tensor:
     """Return the square errors that an allocation leaves, in the unit of a long block's coefficient [*, 512]."""
-    scaled = ReferenceScaler().scale(spectrum, allocation.idsf, bsm)
-    quantized = ReferenceQuantizer()(scaled, allocation.idwl, bsm)
+    quantized = ReferenceQuantizer()(spectrum, allocation.idsf, allocation.idwl, bsm)
     decoded = ReferenceDequantizer()(quantized, allocation.idsf, allocation.idwl, bsm)
     layout = BfuLayout()
     return (decoded - spectrum).square() * torch.exp2(-layout.expand(layout.bsm_of_bfu(bsm), bsm))

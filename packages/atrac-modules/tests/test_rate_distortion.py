@@ -40,7 +40,7 @@ SAME_TIES = 1.0
 def units(spectrum: Tensor, bsm: Tensor, exponent: float = 0.75) -> SimpleNamespace:
     """Bring together what a search needs [N, …]: weight [N, 52] is what a squared error costs in each BFU."""
     weight = BfuLayout().sum(MaskingModel()(spectrum, bsm) ** -exponent, bsm) / torch.from_numpy(t.BFU_SIZES)
-    return SimpleNamespace(spectrum=spectrum, idsf=ReferenceScaler()(spectrum, bsm).idsf, bsm=bsm, weight=weight)
+    return SimpleNamespace(spectrum=spectrum, idsf=ReferenceScaler()(spectrum, bsm), bsm=bsm, weight=weight)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def find(case: SimpleNamespace) -> SimpleNamespace:
 def costs(case: SimpleNamespace, idwl: Tensor, offset: Tensor) -> Tensor:
     """Quantize and decode with the reference stages; return the weighted error of each BFU [N, 52]."""
     idsf, layout = case.idsf + offset, BfuLayout()
-    quantized = ReferenceQuantizer()(ReferenceScaler().scale(case.spectrum, idsf, case.bsm), idwl, case.bsm)
+    quantized = ReferenceQuantizer()(case.spectrum, idsf, idwl, case.bsm)
     error = ReferenceDequantizer()(quantized, idsf, idwl, case.bsm) - case.spectrum
     return layout.sum(error.square(), case.bsm) * case.weight * torch.exp2(-layout.bsm_of_bfu(case.bsm))
 
@@ -131,7 +131,7 @@ def check_legal(case: SimpleNamespace, found: SimpleNamespace) -> None:
     assert not (found.idwl * ~carries(found.n_bfu)).any()
     assert not (found.offset * (found.idwl == 0)).any()
     assert (used_value_bits(found.idwl) <= value_bits(found.n_bfu)).all()
-    quantized = ReferenceQuantizer()(ReferenceScaler().scale(case.spectrum, idsf, case.bsm), found.idwl, case.bsm)
+    quantized = ReferenceQuantizer()(case.spectrum, idsf, found.idwl, case.bsm)
     fields = (case.bsm, found.n_bfu, found.idwl, idsf * carries(found.n_bfu), quantized)
     packed = pack_units(*(field.int().numpy() for field in fields))  # refuses what is out of range
     assert not packed[:, -(t.MIRROR_BITS + t.UNUSED_BITS) // 8 :].any()
@@ -299,7 +299,7 @@ def test_odd_spectra_are_searched_legally_alone_and_together(exponent: float):
 def test_units_are_searched_alike_alone_and_in_any_order_of_dimensions(generator, random_bsm):
     spectrum = torch.randn(3, 5, 512, generator=generator) * 10.0 ** -torch.arange(5.0)[:, None]
     bsm = random_bsm(3, 5)
-    idsf, stage = ReferenceScaler()(spectrum, bsm).idsf, RateDistortionAllocator()
+    idsf, stage = ReferenceScaler()(spectrum, bsm), RateDistortionAllocator()
     together = stage(spectrum, idsf, bsm)
     turned = stage(*(x.transpose(0, 1) for x in (spectrum, idsf, bsm)))
     for part in ("n_bfu", "idwl", "idsf"):

@@ -30,6 +30,7 @@ class NNFullCodec(nn.Module):
     Raises: ShapeError: wave has another shape.
 
     Example:
+        >>> import torch
         >>> codec = NNFullCodec.from_pretrained("reference")
         >>> wave = torch.rand(1, 2, 5000, requires_grad=True)
         >>> codec(wave).shape

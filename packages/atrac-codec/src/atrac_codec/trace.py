@@ -39,8 +39,8 @@ STAGE_OF_FIELD: Final = {
 }
 """Field to the stage that makes it, in the order of the chain. All stages of the encoder together make the units.
 
-`idsf` is what the scaler finds. `sent_idsf` is what the sound unit holds: the allocator may have moved scale factors, and
-BFUs that are not carried have 0. `scaled` is the spectrum over the scale factors that the quantizer is given.
+`idsf` is what the scaler finds. `sent_idsf` is what the sound unit holds: the allocator may have moved scale factors,
+and BFUs that are not carried have 0. `scaled` is the spectrum over the scale factors that the quantizer is given.
 """
 BATCH_FIELDS: Final = ("bsm", "n_bfu", "idwl", "sent_idsf", "quantized")
 """Fields of a FrameBatch, in its order."""

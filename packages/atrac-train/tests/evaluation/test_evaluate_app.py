@@ -57,7 +57,7 @@ def rows(folder: Path) -> dict[tuple[str, str, str], Row]:
 
 def test_presets_peers_and_decoders_are_measured_on_the_same_files(recordings: Path, tmp_path: Path, capsys):
     peer = f"peer={shlex.join(ENCODE)} {{in}} -o {{out}}"
-    argv = [str(recordings), "-o", str(tmp_path / "out"), "--encoder", "bitexact", "--encoder", "neural-finetuned"]
+    argv = [str(recordings), "-o", str(tmp_path / "out"), "--encoder", "bitexact", "--encoder", "neural"]
     assert evaluate.main([*argv, "--peer", peer, "--decoder", "ffmpeg", "--decoder", "standard"]) == 0
     evaluation, found = numbers(tmp_path / "out"), rows(tmp_path / "out")
     assert {name for name, _, _ in found} == {"music.wav", "attacks.wav"}
@@ -74,10 +74,10 @@ def test_presets_peers_and_decoders_are_measured_on_the_same_files(recordings: P
             recording, "bitexact" if encoder == "peer" else encoder, "ffmpeg" if decoder == "standard" else decoder
         ]
         assert all(row.scores[name] == pytest.approx(same.scores[name], abs=2e-3) for name in SCORES)
-    music = [found["music.wav", name, "ffmpeg"].scores for name in ("bitexact", "neural-finetuned")]
+    music = [found["music.wav", name, "ffmpeg"].scores for name in ("bitexact", "neural")]
     assert music[0]["SNR (dB)"] > 20
     assert music[1]["NMR (dB)"] < music[0]["NMR (dB)"]
-    summary = evaluation.of(ALL, "NMR (dB)")["neural-finetuned", "ffmpeg"]
+    summary = evaluation.of(ALL, "NMR (dB)")["neural", "ffmpeg"]
     assert sorted(summary.better) == ["attacks.wav", "music.wav"]
     said = " ".join(capsys.readouterr().out.split())
     assert "means over the recordings that all pairs have a score for, 2 at most" in said

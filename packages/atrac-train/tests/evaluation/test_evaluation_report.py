@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from browser import PROGRAM, Browser
 
 from atrac_train.evaluation.report import ORIGINAL, Media, flac, write_report
 from atrac_train.evaluation.results import SCHEMA, Bits, Evaluation, Item, Row, Settings
 from atrac_train.evaluation.statistics import bits_by_encoder, summarise
 
+_HELPERS = runpy.run_path(str(Path(__file__).with_name("browser.py")))
+PROGRAM, Browser = _HELPERS["PROGRAM"], _HELPERS["Browser"]
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
 EVIL = "<b>&\"'</script>.wav"
 SIGNS = {"SNR (dB)": 1, "NMR (dB)": -1, "Grade": 1}
@@ -48,7 +51,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def browser(page: Path) -> Iterator[Browser]:
+def browser(page: Path) -> Iterator[Any]:
     with Browser(page) as browser:
         browser.run("document.querySelector('[data-open]').click()")
         browser.wait("player.playing && player.context.currentTime > player.began")
@@ -75,7 +78,7 @@ def test_names_are_text_and_the_best_is_bold(page: Path):
 
 
 @needs_browser
-def test_a_switch_keeps_the_place(browser: Browser):
+def test_a_switch_keeps_the_place(browser: Any):
     assert browser.run("document.getElementById('name').textContent") == EVIL
     assert browser.run("player.names") == [ORIGINAL, FIRST, "<two>"]
     assert browser.run("player.gains.map(({ gain }) => gain.value)") == [1, 0, 0]
@@ -92,7 +95,7 @@ def test_a_switch_keeps_the_place(browser: Browser):
 
 
 @needs_browser
-def test_versions_run_in_step_to_the_sample(browser: Browser):
+def test_versions_run_in_step_to_the_sample(browser: Any):
     """Played without a loudspeaker, what is heard goes from one version to another, and nothing is lost between."""
     began, *heard = browser.run("""(async () => {
       player.stop();
@@ -116,7 +119,7 @@ def test_versions_run_in_step_to_the_sample(browser: Browser):
 
 
 @needs_browser
-def test_a_part_repeats(browser: Browser):
+def test_a_part_repeats(browser: Any):
     browser.run("player.limit(0.5, 0.7)")
     browser.run("player.seek(0.6)")
     browser.run("new Promise(done => setTimeout(done, 400))")
@@ -127,7 +130,7 @@ def test_a_part_repeats(browser: Browser):
 
 
 @needs_browser
-def test_blind_trials_are_counted(browser: Browser):
+def test_blind_trials_are_counted(browser: Any):
     browser.press("t")
     assert browser.run("document.getElementById('versions').hidden")
     for _ in range(20):
@@ -154,7 +157,7 @@ def test_blind_trials_are_counted(browser: Browser):
 
 
 @needs_browser
-def test_x_sounds_like_what_the_answer_names(browser: Browser):
+def test_x_sounds_like_what_the_answer_names(browser: Any):
     browser.press("t")
     for _ in range(6):
         browser.press("x")
@@ -165,7 +168,7 @@ def test_x_sounds_like_what_the_answer_names(browser: Browser):
 
 
 @needs_browser
-def test_chance_is_that_of_a_coin(browser: Browser):
+def test_chance_is_that_of_a_coin(browser: Any):
     assert browser.run("[[0, 0], [0, 5], [5, 5], [8, 10]].map((of) => Abx.chance(...of))") == pytest.approx(
         [1, 1, 1 / 32, 56 / 1024]
     )

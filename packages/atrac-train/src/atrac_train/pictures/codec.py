@@ -80,13 +80,18 @@ def draw_codec(sounds: Mapping[str, Tensor], batches: Mapping[str, FrameBatch], 
 
 def draw_spectrogram(axes: Any, sound: Array, extent: tuple[float, ...], title: str) -> Any:
     """Draw the spectrogram of a sound [N] into `extent`, seconds and kHz; return its image."""
+    axes.set(title=title, ylabel="kHz")
+    return axes.imshow(
+        spectrogram(sound), origin="lower", aspect="auto", extent=extent, vmin=_LEVELS[0], vmax=_LEVELS[1], cmap="magma"
+    )
+
+
+def spectrogram(sound: Array) -> Array:
+    """Return levels in dB of full scale, frequency by time. Shape: [N] -> [513, M]."""
     samples = np.pad(sound, (0, max(0, _FFT - len(sound))))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FFT)[::_HOP] * np.hanning(_FFT)
     levels: Array = 20 * np.log10(np.abs(np.fft.rfft(frames)).T * 4 / _FFT + 1e-9)
-    axes.set(title=title, ylabel="kHz")
-    return axes.imshow(
-        levels, origin="lower", aspect="auto", extent=extent, vmin=_LEVELS[0], vmax=_LEVELS[1], cmap="magma"
-    )
+    return levels
 
 
 def draw_word_lengths(axes: Any, words: Array, title: str) -> Any:

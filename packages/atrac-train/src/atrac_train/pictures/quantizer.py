@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrac_bitstream.tables import FRAME_SAMPLES, IDWL_MAX, LEVELS, N_BFU_MAX, WORD_LENGTHS
+from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, IDWL_MAX, LEVELS, N_BFU_MAX, WORD_LENGTHS
 from atrac_train.objective import Tensors
 from atrac_train.pictures.figure import ERROR, OWN, TRUTH, Array, array, new_figure, save, say
 
@@ -26,7 +26,7 @@ def draw_quantizer(objective: QuantizerObjective, examples: Sequence[Tensors], f
     """Draw staircases, errors and disagreement. Raises: OSError."""
     parts = []
     for example in examples:
-        own = objective.stage(example["scaled"], example["idwl"], example["bsm"])
+        own = objective.stage(*(example[name] for name in ("spectrum", "idsf", "idwl", "bsm")))
         index = objective.layout.expand(example["idwl"], example["bsm"])
         parts.append([array(x).ravel() for x in (index, example["scaled"], example["quantized"], own)])
     index, scaled, truth, own = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -50,7 +50,7 @@ def _draw_staircase(axes: Any, objective: QuantizerObjective, index: int) -> Non
         ("teacher", objective.teacher, {"color": TRUTH, "linewidth": 4}),
         ("prediction", objective.stage, {"color": OWN, "linewidth": 1.5, "linestyle": "--"}),
     ):
-        quantized: Tensor = stage(scaled, idwl, torch.zeros(len(scaled), 3).to(like))
+        quantized: Tensor = stage(scaled, torch.full_like(idwl, IDSF_MAX), idwl, torch.zeros(len(scaled), 3).to(like))
         axes.plot(array(scaled).ravel(), array(quantized).ravel(), label=name, **look)
     step = max(1, int(LEVELS[index]) // 3)
     axes.set(title=f"{WORD_LENGTHS[index]} bits", xlabel="scaled value", ylabel="quantized value")

@@ -23,20 +23,13 @@ _SMALLEST = -10
 
 @torch.no_grad()
 def draw_scaler(objective: ScalerObjective, examples: Sequence[Tensors], folder: Path) -> list[Path]:
-    """Draw indices, table and errors. Raises: OSError."""
-    answers = [objective.stage(example["spectrum"], example["bsm"]) for example in examples]
-    pairs = [
-        [array(x).reshape(-1, x.shape[-1]) for x in (answer.idsf, example["idsf"], answer.scaled, example["scaled"])]
-        for answer, example in zip(answers, examples, strict=True)
-    ]
-    own, truth, own_scaled, scaled = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    modes = torch.cat([example["bsm"].reshape(-1, 3) for example in examples])
-    same = objective.layout.expand(torch.from_numpy(own == truth).to(modes), modes)
-    figure = new_figure("Scaler: prediction and teacher", 10)
-    (indices, table), (errors, difference) = figure.subplots(2, 2)
+    """Draw indices and the table. Raises: OSError."""
+    pairs = [(objective.stage(example["spectrum"], example["bsm"]), example["idsf"]) for example in examples]
+    own, truth = (np.concatenate([array(x).reshape(-1, x.shape[-1]) for x in part]) for part in zip(*pairs))
+    figure = new_figure("Scaler: prediction and teacher", 5)
+    indices, table, difference = figure.subplots(1, 3)
     _draw_indices(figure, indices, own, truth)
     _draw_table(table, difference, array(objective.stage.levels))
-    _draw_errors(errors, np.abs(own_scaled - scaled), array(same) > 0)
     return [save(figure, folder / "scaler.png")]
 
 
@@ -69,22 +62,3 @@ def _draw_table(axes: Any, difference: Any, levels: Array) -> None:
     )
     for one in (axes, difference):
         one.grid(alpha=0.3)
-
-
-def _draw_errors(axes: Any, error: Array, same: Array) -> None:
-    """Count magnitudes of errors, what is exact or smaller than all bins in the first one."""
-    edges = np.arange(_SMALLEST - 0.25, 0.51, 0.25)
-    size = np.log10(np.maximum(error, 10.0**_SMALLEST)) - 0.125
-    looks = (("IDSF equal", same, OWN), ("IDSF unequal", ~same, ERROR))
-    for name, chosen, colour in looks:
-        counts, _ = np.histogram(size[chosen], edges)
-        axes.stairs(counts, edges, fill=True, alpha=0.6, color=colour, label=f"{name}: {chosen.sum():,} values")
-    axes.set(
-        title=f"error of scaled values: RMS {np.sqrt(np.square(error).mean()):.2g}, largest {error.max():.2g}",
-        xlabel=f"log10 |prediction - teacher|, first bin: 1e{_SMALLEST} and less",
-        ylabel="values",
-        yscale="symlog",
-    )
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")
