@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from atrac_train.evaluation.content import KINDS, read_kinds
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     p.relative_to(ROOT)
@@ -58,3 +60,7 @@ def test_ci_runs_what_the_readme_says():
 def test_generated_documents_are_what_their_tools_write(tool: str, document: str):
     write = runpy.run_path(str(ROOT / f"tools/{tool}.py"))["text"]
     assert (ROOT / document).read_text(encoding="utf-8") == write()
+
+
+def test_kinds_of_the_recordings_in_the_results_are_those_that_there_are():
+    assert set(read_kinds(ROOT / "apps/configs/kinds.json").values()) == set(KINDS)

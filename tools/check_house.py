@@ -75,8 +75,8 @@ def check_circles(files: Mapping[str, Path]) -> Iterator[str]:
     graph: dict[str, set[str]] = {}
     for module, path in files.items():
         names = {dotted for _, dotted in imported(path)}
-        # `from package.module import name` names the module, or a module of the package.
-        graph[module] = {one for name in names for one in (name, name.rpartition(".")[0]) if one in files}
+        # `from package.module import name` names a module of its own, or else something in the module before.
+        graph[module] = {own for own in (n if n in files else n.rpartition(".")[0] for n in names) if own in files}
         graph[module].discard(module)
     try:
         TopologicalSorter(graph).prepare()
@@ -84,11 +84,14 @@ def check_circles(files: Mapping[str, Path]) -> Iterator[str]:
         yield "files that import each other in a circle: " + " <- ".join(error.args[1])
 
 
-def check_files(files: Mapping[str, Path], scripts: list[Path]) -> Iterator[str]:
-    """Yield files that are too long, and imports of scripts."""
+def check_files(files: Mapping[str, Path], scripts: list[Path], excepted: list[str]) -> Iterator[str]:
+    """Yield files that are too long, unless they are excepted, and imports of scripts."""
     for path in [*files.values(), *scripts]:
-        if "_table_" not in path.name and (lines := len(path.read_text().splitlines())) > LONGEST:
-            yield f"{path.relative_to(ROOT)}: {lines} lines, allowed {LONGEST}"
+        name, lines = str(path.relative_to(ROOT)), len(path.read_text().splitlines())
+        if "_table_" not in name and lines > LONGEST and name not in excepted:
+            yield f"{name}: {lines} lines, allowed {LONGEST}"
+        if name in excepted and lines <= LONGEST:
+            yield f"pyproject.toml: {name} is no longer over {LONGEST} lines"
     names = {path.stem for path in scripts}
     everything = [*files.values(), *scripts, *ROOT.glob("packages/*/tests/**/*.py"), *ROOT.glob("tests/**/*.py")]
     for path in everything:
@@ -126,7 +129,7 @@ def main() -> int:
     wrong = [
         *check_imports(house["packages"]),
         *check_circles(files),
-        *check_files(files, sorted(ROOT.glob("apps/*.py"))),
+        *check_files(files, sorted(ROOT.glob("apps/*.py")), house["long"]),
         *check_roles(house["roles"]),
     ]
     print("\n".join(wrong) or f"{len(house['packages'])} packages and {len(house['roles'])} roles as in pyproject.toml")

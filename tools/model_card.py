@@ -15,30 +15,33 @@ WEIGHTS = Path(__file__).parents[1] / "packages/atrac-codec/src/atrac_codec/weig
 ORDER = ("qmf", "transient", "mdct", "scaler", "allocator", "quantizer", "dequantizer", "imdct", "iqmf")
 HEAD = """# Weights
 
-Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named by their SHA-256; `ROLE-HASH.json` what
-they came from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and runs
-no stored code. Presets name them (`presets.py`) and share them: encoder and decoder `neural-stages` are the nine stages
-that imitate the reference codec; encoder `neural-finetuned` has them with another allocator, which was trained end to
-end; encoder `neural` has their filter banks, a learned choice of blocks, and learned importances that a search goes by;
-decoder `neural` has another dequantizer, which looks for what was there before quantization. The files of one preset
-take at most 3 MB, all at most 10 MB. `tests/test_presets.py` holds them to this.
+Trained stages of atrac-codec. `ROLE-HASH.safetensors` holds the tensors, named by their SHA-256; `ROLE-HASH.json` says
+where they come from: class and settings, data and licences, seed, curve, metrics, versions. `load_stage` reads them and
+runs no stored code. Presets (`presets.py`) name them and share them:
 
-This card is written by `tools/model_card.py`.
+- encoder and decoder `neural-stages` are the nine stages that imitate the reference codec;
+- encoder `neural` takes its filter banks and its choice of block lengths (`NeuralEntropyTransient`) from here. What it
+  decides bits by is not learned: the ear model's own numbers;
+- decoder `neural` has a dequantizer that estimates the values before quantization.
 
-## What they are for
+The files of one preset take at most 3 MB, all at most 10 MB. `tests/test_presets.py` checks this. This card is written
+by `tools/model_card.py`.
 
-Encoding and decoding ATRAC1, and as a start for training. Files of all encoders play everywhere; decoder `neural` is
-this project's alone. `neural-stages` imitates an encoder and does not improve on it; `neural-finetuned` and, further,
-`neural` do, by the measures in docs/results.md. Not for anything else.
+## Use
 
-## How they were trained
+Encoding and decoding ATRAC1, and as a start for training. The files of all encoders are standard files. `neural-stages`
+imitates an encoder and does not improve on it; decoder `neural` improves files of the reference codec and loses 0.5 to
+2 dB of SNR on those of `rd` and `neural`.
 
-Each stage from random weights by one command (the allocators of `neural-finetuned` and `neural` from those of an ear
-model), on one of two CPU cores that did other work too; the time is that of the epochs. Shards of recordings are those
-of `apps/extract.py FOLDER -o recordings` (to measure) and the same with `--variants 3 --gain -40 0 --offset` (to train:
-`recordings-train`) or with `--variants 3 --gain -15 0 --offset --fields pcm` (end to end: `recordings-pcm`). No other
-recordings than those below were trained on; where the data is the built-in corpus, none were. The recordings measured
-on are in neither: their split is by recording.
+## Training
+
+Each stage was trained from random weights by one command on one CPU core (`OMP_NUM_THREADS=1`: with more threads sums
+are added in another order, and the weights differ in their last bits). Seconds are those of the epochs, on a core that
+did other work too. Shards of recordings are those of `python apps/extract.py FOLDER -o recordings` (to measure) and the
+same with `--variants 3 --gain -40 0 --offset` (to train: `recordings-train`) or with
+`--variants 3 --gain -15 0 --offset --fields pcm` (`recordings-pcm`). No other recordings than those below were trained
+on; where the data is the built-in corpus, none were. The recordings measured on are in neither: they are split by
+recording. The quantizer takes its table of scale factors from the trained scaler.
 """
 
 
@@ -76,12 +79,10 @@ def training(sheets: list[tuple[str, dict[str, Any]]]) -> list[str]:
 def command(sheet: dict[str, Any]) -> str:
     """Return the command that trained a stage, or the codec that it is a part of."""
     corrects = sheet["role"] == "dequantizer" and sheet["settings"]["hidden"]
-    config = " --config apps/configs/dequantizer-original.yaml" if corrects else ""
+    config = " --config packages/atrac-train/src/atrac_train/configs/dequantizer-original.yaml" if corrects else ""
     data = sheet["training settings"]["data"]
     folders = "".join(f" data.{key}={data[key]}" for key in ("shards", "evaluation") if data[key])
-    if sheet["training settings"]["stage"] == "codec":
-        return f"python apps/finetune_e2e.py{folders}"
-    if sheet["training settings"]["stage"] in ("distil", "perceptual"):
+    if sheet["training settings"]["stage"] == "distil":
         return f"python apps/train_allocator.py{folders}"
     return f"python apps/train_stage.py stage={sheet['role']}{config}{folders}"
 

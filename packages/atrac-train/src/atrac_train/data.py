@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atrac_bitstream import write_whole
 from atrac_data import (
+    NAMES,
     SPLITS,
     Augmentation,
     BuiltinTeacher,
@@ -143,25 +144,24 @@ def corpus_shards(
     """
     shards, recordings = output / "shards", output / "corpus"
     done = shards / "corpus.json"
+    written = tuple(sorted(fields))
     wanted = {
         "sounds": list(settings.sounds),
         "seconds": settings.seconds,
         "variants": settings.variants,
         "gain": list(settings.gain),
-        "fields": sorted(fields),
+        "fields": list(written),
     }
     if done.exists():
         if json.loads(done.read_text()) != wanted:
             raise DataError(f"{shards}: of {done.read_text()}, not {json.dumps(wanted)}; remove it or choose another")
         return shards
-    names = {"names": settings.sounds} if settings.sounds else {}
-    write_corpus(recordings, seconds=settings.seconds, **names)
+    sounds = settings.sounds or NAMES
+    write_corpus(recordings, seconds=settings.seconds, names=sounds)
     # A shard of each recording, so that those of different sounds are drawn after one another.
     change = Augmentation(offset=settings.variants > 1, gain=settings.gain)
-    about = Settings(tuple(wanted["fields"]), settings.seconds / 2, change, settings.variants)
-    extract(corpus_manifest(recordings, **names), BuiltinTeacher(), shards, about, progress=progress)
-    temporary = done.with_suffix(".part")
-    temporary.write_text(json.dumps(wanted))
-    os.replace(temporary, done)
+    about = Settings(written, settings.seconds / 2, change, settings.variants)
+    extract(corpus_manifest(recordings, names=sounds), BuiltinTeacher(), shards, about, progress=progress)
+    write_whole(done, json.dumps(wanted).encode())
     shutil.rmtree(recordings)
     return shards

@@ -24,11 +24,11 @@ class Objective(nn.Module, ABC):
     batches and ranks before it asks `scores`.
     """
 
-    fields: ClassVar[tuple[str, ...]]
+    fields: tuple[str, ...]
     """What is read from shards."""
-    frames: ClassVar[int]
+    frames: int
     """Successive frames of one channel in an item of the training data."""
-    stage: nn.Module
+    stage: Any
     """What is trained, if that is one stage."""
     fine_tunes: ClassVar[bool] = False
     """Whether the first weights are good already, and worth being measured too."""

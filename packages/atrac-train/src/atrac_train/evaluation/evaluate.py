@@ -130,8 +130,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Evaluation, list[Media]]:
                 continue
             wav, original = panel.prepare(pcm[:, : int(args.longest * SAMPLE_RATE) or None])
             items.append(item_of(recording.path, original, kinds))
-            rows, seen = panel.measure(items[-1], wav, original)
-            pending += rows
+            measured, seen = panel.measure(items[-1], wav, original)
+            pending += measured
             media += [seen] if seen else []
         rows = [one.settle() for one in pending]
     if not rows:

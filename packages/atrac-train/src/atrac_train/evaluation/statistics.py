@@ -106,7 +106,9 @@ def total_bits(counts: Sequence[Bits]) -> Bits:
     return Bits(
         sum(units),
         sum(one.over_budget for one in counts),
-        *(mean([getattr(one, name) for one in counts]) for name in ("used", "budget", "n_bfu")),
+        mean([one.used for one in counts]),
+        mean([one.budget for one in counts]),
+        mean([one.n_bfu for one in counts]),
         [mean(band) for band in zip(*(one.short_share for one in counts))],
         [mean(bfu) for bfu in zip(*(one.word_length for one in counts))],
     )

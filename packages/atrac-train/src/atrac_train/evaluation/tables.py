@@ -32,8 +32,8 @@ def show(evaluation: Evaluation) -> None:
     for kind in evaluation.kinds[1:]:
         count = sum(item.kind == kind for item in evaluation.recordings)
         for pair in pairs:
-            found = [evaluation.of(kind, name).get(pair) for name in evaluation.scores]
-            means = [f"{one.value.mean:.2f}" if one else "" for one in found]
+            own = [evaluation.of(kind, name).get(pair) for name in evaluation.scores]
+            means = [f"{one.value.mean:.2f}" if one else "" for one in own]
             table.add_row(
                 f"{kind} ({count})" if pair == pairs[0] else "",
                 evaluation.labels[pair],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class AllocatorObjective(Objective):
     """
 
     fields = ("spectrum", "idsf", "bsm", "loudness", "n_bfu", "idwl")
-    frames: ClassVar[int] = 1
+    frames: int = 1
     progress: Tensor
 
     def __init__(

@@ -143,7 +143,7 @@ class CodecObjective(CodecFolderObjective):
     """
 
     fields: tuple[str, ...] = ("pcm",)
-    frames: ClassVar[int] = 32
+    frames: int = 32
     fine_tunes: ClassVar[bool] = True
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -33,8 +33,8 @@ class DistillationObjective(CodecFolderObjective):
         start: preset or codec folder whose other stages are kept.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ("pcm",)
-    frames: ClassVar[int] = 32
+    fields: tuple[str, ...] = ("pcm",)
+    frames: int = 32
 
     def __init__(self, model: dict[str, dict[str, Any]], *, start: str = "neural-stages") -> None:
         super().__init__(model, start=start, train={"transient": 1.0, "allocator": 1.0})
@@ -70,16 +70,16 @@ class DistillationObjective(CodecFolderObjective):
 
     def forward(self, example: Tensors) -> dict[str, Tensor]:
         error = self._error(example).square().mean().sqrt()
-        excess, looked_at = self.codec.encoder.transient.excess(example["bands"])
+        transient: Any = self.codec.encoder.transient
+        excess, looked_at = transient.excess(example["bands"])
         short = (example["bsm"] > 0).to(excess.dtype)
         blocks = binary_cross_entropy_with_logits(excess, short, weight=looked_at[..., None].to(excess.dtype))
         return {"loss": error + blocks, "importance": error, "blocks": blocks}
 
     def _error(self, example: Tensors) -> Tensor:
         """Return the difference of importances, each sound unit's mean taken off. Shape: [B, F, 52]."""
-        found = self.codec.encoder.allocator.importance(
-            example["spectrum"], example["idsf"], example["bsm"], example["loudness"]
-        )
+        allocator: Any = self.codec.encoder.allocator
+        found = allocator.importance(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
         difference = found - example["importance"]
         return difference - difference.mean(-1, keepdim=True)
 

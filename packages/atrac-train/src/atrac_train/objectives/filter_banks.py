@@ -5,7 +5,7 @@ White noise excites all directions alike. Music does not, and taps learned from 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class _LinearObjective(Objective):
     (`recordings`) and at white noise that the teacher answers on the spot (`noise`).
     """
 
-    frames: ClassVar[int] = 16
+    frames: int = 16
     teacher: Stage
     stage: Stage
 
@@ -70,8 +70,8 @@ class _LinearObjective(Objective):
         scores = {}
         for source in ("recordings", "noise"):
             kinds = [name.removesuffix(" energy") for name in sums if name.startswith(source) and "energy" in name]
-            total = sum(sums[f"{kind} energy"] for kind in kinds), sum(sums[f"{kind} error"] for kind in kinds)
-            scores[f"SNR {source} (dB)"] = _decibel(*total)
+            totals = [torch.stack([sums[f"{kind} {what}"] for kind in kinds]).sum() for what in ("energy", "error")]
+            scores[f"SNR {source} (dB)"] = _decibel(*totals)
             heard = [kind for kind in kinds if sums[f"{kind} energy"] > 0]
             scores |= {f"SNR {kind} (dB)": _decibel(sums[f"{kind} energy"], sums[f"{kind} error"]) for kind in heard}
         return scores

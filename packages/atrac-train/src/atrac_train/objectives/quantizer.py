@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class QuantizerObjective(Objective):
     """
 
     fields = ("spectrum", "scaled", "bsm", "idsf", "idwl", "quantized")
-    frames: ClassVar[int] = 1
+    frames: int = 1
 
     def __init__(self, model: dict[str, Any], scaler: str = "neural-stages") -> None:
         super().__init__()

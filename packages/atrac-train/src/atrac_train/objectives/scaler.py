@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class ScalerObjective(Objective):
     """spectrum, bsm -> idsf. Training draws the level of each frame, so that every scale factor occurs."""
 
     fields = ("spectrum", "bsm", "idsf", "scaled")
-    frames: ClassVar[int] = 1
+    frames: int = 1
 
     def __init__(self, model: dict[str, Any], index_weight: float = 0.1) -> None:
         super().__init__()

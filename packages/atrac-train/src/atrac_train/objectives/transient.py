@@ -9,7 +9,7 @@ noise, which tell when. The teacher decides on what comes out.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class TransientObjective(Objective):
     """
 
     fields = ("pcm",)
-    frames: ClassVar[int] = 16
+    frames: int = 16
 
     def __init__(self, model: dict[str, Any], jumps: float = 0.3, probes: float = 0.5, smear: float = 0.02) -> None:
         super().__init__()

@@ -26,19 +26,19 @@ def draw_quantizer(objective: QuantizerObjective, examples: Sequence[Tensors], f
     """Draw staircases, errors and disagreement. Raises: OSError."""
     parts = []
     for example in examples:
-        own = objective.stage(*(example[name] for name in ("spectrum", "idsf", "idwl", "bsm")))
+        answer = objective.stage(*(example[name] for name in ("spectrum", "idsf", "idwl", "bsm")))
         index = objective.layout.expand(example["idwl"], example["bsm"])
-        parts.append([array(x).ravel() for x in (index, example["scaled"], example["quantized"], own)])
-    index, scaled, truth, own = (np.concatenate(part) for part in zip(*parts, strict=True))
+        parts.append([array(x).ravel() for x in (index, example["scaled"], example["quantized"], answer)])
+    index, scaled, truth, predicted = (np.concatenate(part) for part in zip(*parts, strict=True))
     figure = new_figure("Quantizer: prediction and teacher", 12)
     grid = figure.add_gridspec(3, 3)
     for column, drawn in enumerate(_DRAWN):
         _draw_staircase(figure.add_subplot(grid[0, column]), objective, drawn)
         chosen = index == drawn
         exact = scaled[chosen] * LEVELS[drawn]
-        errors = {"teacher": exact - truth[chosen], "prediction": exact - own[chosen]}
+        errors = {"teacher": exact - truth[chosen], "prediction": exact - predicted[chosen]}
         _draw_errors(figure.add_subplot(grid[1, column]), drawn, errors)
-    _draw_unequal(figure.add_subplot(grid[2, :]), index.astype(int), own != truth)
+    _draw_unequal(figure.add_subplot(grid[2, :]), index.astype(int), predicted != truth)
     return [save(figure, folder / "quantizer.png")]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -16,7 +15,9 @@ from atrac_codec import NNFullCodec
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import render
 
-watermark = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[3] / "apps/watermark.py")))
+_SPEC = importlib.util.spec_from_file_location("watermark", Path(__file__).parents[1] / "apps/watermark.py")
+watermark = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(watermark)
 
 BITS = 4
 
