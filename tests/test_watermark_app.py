@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from atrac_data import render
 
 _SPEC = importlib.util.spec_from_file_location("watermark", Path(__file__).parents[1] / "apps/watermark.py")
 watermark = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = watermark  # dataclasses look their module up
 _SPEC.loader.exec_module(watermark)
 
 BITS = 4

@@ -646,7 +646,7 @@ def test_a_field_that_shards_lack_is_named(fails, done, tmp_path):
 
 def test_a_damaged_checkpoint_and_another_number_of_ranks_are_refused(app, main, fails, done, tmp_path, monkeypatch):
     settings = (f"output={tmp_path}", f"data.shards={done}/shards")
-    monkeypatch.setattr("atrac_train.launcher.report", lambda *args, **more: None)
+    monkeypatch.setattr("atrac_train.launch.report", lambda *args, **more: None)
     assert main(*SETTINGS, *settings) == 0
     path = tmp_path / "checkpoint.pt"
     checkpoint = torch.load(path, weights_only=True)

@@ -27,8 +27,8 @@ def draw_quantizer(objective: QuantizerObjective, examples: Sequence[Tensors], f
     parts = []
     for example in examples:
         answer = objective.stage(*(example[name] for name in ("spectrum", "idsf", "idwl", "bsm")))
-        index = objective.layout.expand(example["idwl"], example["bsm"])
-        parts.append([array(x).ravel() for x in (index, example["scaled"], example["quantized"], answer)])
+        lengths = objective.layout.expand(example["idwl"], example["bsm"])
+        parts.append([array(x).ravel() for x in (lengths, example["scaled"], example["quantized"], answer)])
     index, scaled, truth, predicted = (np.concatenate(part) for part in zip(*parts, strict=True))
     figure = new_figure("Quantizer: prediction and teacher", 12)
     grid = figure.add_gridspec(3, 3)
