@@ -60,7 +60,7 @@ class Encode:
     output: Output = None
     """File for one input file, else folder; - for standard output. Default: beside each input."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
-    """Encoder, or a codec folder of your own; default: the best there is. bitexact writes the very bytes of the
+    """Encoder, or a codec folder of your own; default: neural. bitexact writes the same bytes as the
     reference codec."""
     effort: Literal["fast", "default", "best"] = "default"
     """How long to search for the best use of the bits, with presets that do: rd and neural."""
