@@ -17,15 +17,23 @@ from atrac_train.evaluation.outside import Program, ProgramError
 
 PLACES: Final = ("in", "out")
 FFMPEG: Final = "ffmpeg"
-"""The decoder that judges: nobody's own."""
+"""Name of the default decoder, an independent one, to avoid self-grading."""
 Encode = Callable[[Path, Path], None]
-"""Makes an AEA file, the second path, of a 16-bit WAV file."""
+"""Encodes a 16-bit WAV file, the first path, to an AEA file, the second."""
 Decode = Callable[[Path], NDArray[np.float32]]
 """Returns the samples of an AEA file, with the codec's delay. Shape: [C, N]."""
 
 
+def found_device(name: str) -> torch.device:
+    """Return a torch device that is available. Raises: ValueError."""
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts that it has it
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
+
+
 def preset_encoder(name: str, device: torch.device) -> Encode:
-    """Return the encoder of a preset or a codec folder, `NAME@EFFORT` with another effort than the default.
+    """Return the encoder of a preset or a codec folder; `NAME@EFFORT` selects another effort than the default.
 
     Raises: ValueError, AtracError, OSError
     """

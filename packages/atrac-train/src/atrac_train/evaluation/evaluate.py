@@ -1,85 +1,92 @@
-"""Compare encoders, or decoders, on recordings: every encoder's files through every decoder, in numbers.
+"""Compare encoders and decoders on recordings: the files of every encoder through every decoder, in numbers.
 
-    python apps/evaluate.py FOLDER [-o OUT] [--encoder NAME …] [--decoder NAME …] [--peer 'NAME=COMMAND {in} {out}' …]
-        [--judge 'NAME=COMMAND {ref} {dec}' …] [--kinds FILE] [--report]
+Every encoder gets the same 16-bit samples at 44.1 kHz. The other pairs of encoder and decoder are compared with the
+first one: means with bootstrap intervals, and the number of recordings in which they are better.
 
-Encoders are presets and codec folders, NAME@fast or NAME@best with another effort, peers outside programs that make an
-AEA file {out} of a 16-bit WAV file {in}. Decoders are `ffmpeg` (the default: nobody marks his own exam), ours by name,
-and codec folders. Everybody gets the same 16-bit samples at 44.1 kHz. Of FOLDER the recordings of one split are taken.
-The first pair of encoder and decoder is what the others are held against: means with bootstrap intervals, and how many
-recordings they win.
-
-A judge is an outside program that grades a decoded WAV file {dec} against its original {ref}: 24 bits, 44.1 kHz, two
-channels, the codec's delay taken out. Its score is the number on the first line of its output that reads `NUMBER` or
-`WORDS: NUMBER`; more is better. One that fails gives no score, which is counted.
-
-The kind of content of a recording is said by a JSON file, pattern of paths to kind: FOLDER/kinds.json, if it is there
-(apps/configs/kinds.json is for the recordings of docs/results.md). What no pattern fits is guessed by its sound. Speech
-gets STOI and PESQ too, where their packages are installed.
-
-OUT gets all numbers in evaluation.json (apps/evaluation/results.py has its schema). --report adds report.html, one file
-with tables, pictures, and a player that switches between versions, also blind; and the pictures, in a folder.
+OUT gets all numbers in evaluation.json (see atrac_train.evaluation.results). --report adds report.html, one file with
+tables, pictures, and a player that switches between versions, also blind; and the pictures in a folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+import tyro
 
-from atrac_bitstream import AtracError
+from atrac_bitstream import AtracError, write_whole
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import DEFAULT, read_audio
-from atrac_codec.checkpoint import write_whole
-from atrac_data import SPLITS, scan
 from atrac_train.evaluation import coders, judges, scores
-from atrac_train.evaluation.content import KINDS_FILE, SPEECH, guess, kind_of, read_kinds
+from atrac_train.evaluation.kinds import KINDS_FILE, SPEECH, kind_of, read_kinds
+from atrac_train.evaluation.media import ORIGINAL, Media
 from atrac_train.evaluation.outside import Program
 from atrac_train.evaluation.panel import Panel, Pending
-from atrac_train.evaluation.pictures import draw_bits
-from atrac_train.evaluation.report import ORIGINAL, Media, write_report
-from atrac_train.evaluation.results import SCHEMA, Evaluation, Item, Settings, versions
+from atrac_train.evaluation.recordings import of_split, tracked
+from atrac_train.evaluation.report import write_report
+from atrac_train.evaluation.results import Evaluation, Item, Settings, versions
 from atrac_train.evaluation.statistics import bits_by_encoder, summarise
 from atrac_train.evaluation.tables import show
 
+_Seconds = Annotated[float, tyro.conf.arg(metavar="S")]
+_Names = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME"), tyro.conf.UseAppendAction]
+_Commands = Annotated[tuple[str, ...], tyro.conf.arg(metavar="'NAME=COMMAND'"), tyro.conf.UseAppendAction]
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="recordings, with a split.json or none")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, default=Path("evaluation"), help="(%(default)s)")
-    parser.add_argument("--encoder", metavar="NAME", action="append", default=[], help=f"preset or folder ({DEFAULT})")
-    parser.add_argument("--decoder", metavar="NAME", action="append", default=[], help=f"or folder ({coders.FFMPEG})")
-    parser.add_argument("--peer", metavar="NAME=COMMAND", action="append", default=[], help="outside encoder")
-    parser.add_argument("--judge", metavar="NAME=COMMAND", action="append", default=[], help="outside judge")
-    parser.add_argument("--split", choices=(*SPLITS, "all"), default="test", help="(%(default)s)")
-    parser.add_argument("--kinds", metavar="FILE", type=Path, help=f"kinds of content (FOLDER/{KINDS_FILE})")
-    parser.add_argument("--shortest", metavar="S", type=float, default=0.0, help="seconds a recording must have (all)")
-    parser.add_argument("--longest", metavar="S", type=float, default=0.0, help="seconds taken of a recording (all)")
-    parser.add_argument("--report", action="store_true", help="write report.html and pictures")
-    longest = "seconds of a recording to see and hear in the report (%(default)g)"
-    parser.add_argument("--report-longest", metavar="S", type=float, default=10.0, help=longest)
-    parser.add_argument("--device", default="cpu", help="where our encoders and decoders run (%(default)s)")
-    return parser.parse_args(argv)
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line, see its help text."""
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Recordings, with a split.json or none."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT")] = Path("evaluation")
+    """Folder for the results."""
+    encoder: _Names = ()
+    """Preset or codec folder, NAME@fast or NAME@best with another effort. Default: the default preset,
+    unless there is a peer."""
+    decoder: _Names = ()
+    """Decoder or codec folder. Default: ffmpeg, an independent decoder, to avoid self-grading."""
+    peer: _Commands = ()
+    """Outside encoder, a command that makes an AEA file {out} of a 16-bit WAV file {in}."""
+    judge: _Commands = ()
+    """Outside judge, a command that grades a decoded WAV file {dec} against its original {ref}: 24 bits, 44.1 kHz, two
+    channels, without the codec's delay. Its score is the number on the first line that reads NUMBER or WORDS: NUMBER;
+    more is better."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Recordings of the folder to use."""
+    kinds: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON file, pattern of paths to kind of content; default: FOLDER/kinds.json, if it exists. Recordings of kind
+    speech get STOI and PESQ too, where their packages are installed."""
+    shortest: _Seconds = 0.0
+    """Seconds that a recording must have."""
+    longest: _Seconds = 0.0
+    """Seconds to use of a recording; 0 for all."""
+    report: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write report.html and pictures."""
+    report_longest: _Seconds = 10.0
+    """Seconds of a recording to see and hear in the report."""
+    device: str = "cpu"
+    """Device that runs our encoders and decoders."""
+
+    def check(self) -> None:
+        """Check the seconds. Raises: ValueError."""
+        for option, least in (("shortest", 0), ("longest", 0), ("report_longest", 0.1)):
+            if not least <= (seconds := getattr(self, option)) < math.inf:
+                raise ValueError(f"--{option.replace('_', '-')} {seconds}, allowed {least} s or more")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Encode, decode, measure, print; the exit code is 1 if something could not be coded."""
-    args = arguments(argv)
+    args = tyro.cli(Arguments, args=argv, description=__doc__)
     try:
+        args.check()
         evaluation, media = evaluate(args)
-        args.output.mkdir(parents=True, exist_ok=True)
         evaluation.write(args.output / "evaluation.json")
         if args.report:
             write_media(evaluation, media, args.output)
@@ -91,69 +98,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(row.error for row in evaluation.rows))
 
 
-def evaluate(args: argparse.Namespace) -> tuple[Evaluation, list[Media]]:
-    """Code and measure all recordings. Raises: AtracError, OSError, ValueError: an argument or a recording is wrong."""
-    for option, least in (("shortest", 0), ("longest", 0), ("report_longest", 0.1)):
-        if not least <= (seconds := getattr(args, option)) < math.inf:
-            raise ValueError(f"--{option.replace('_', '-')} {seconds}, allowed {least} s or more")
-    device = torch.device(args.device)
+def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
+    """Make the folder for results, code and measure all recordings.
+
+    Raises: AtracError, OSError, ValueError: an argument or a recording is wrong.
+    """
+    device = coders.found_device(args.device)
     peers = [Program.of("--peer", text, coders.PLACES) for text in args.peer]
     asked = [Program.of("--judge", text, judges.PLACES) for text in args.judge]
-    presets = args.encoder or ([] if args.peer else [DEFAULT])
-    signs = scores.SCORES | scores.SPEECH_SCORES
+    presets = args.encoder or (() if args.peer else (DEFAULT,))
     unique("--encoder and --peer", [ORIGINAL, *presets, *(peer.name for peer in peers)])
-    unique("--judge", [*signs, *(judge.name for judge in asked)])
+    unique("--judge", [*scores.SCORES, *scores.SPEECH_SCORES, *(judge.name for judge in asked)])
     encoders = {name: coders.preset_encoder(name, device) for name in presets}
     encoders |= {peer.name: coders.peer_encoder(peer) for peer in peers}
-    decoders = {name: coders.decoder(name, device) for name in args.decoder or [coders.FFMPEG]}
-    manifest = scan(args.folder)
-    chosen = manifest.recordings if args.split == "all" else manifest.of(args.split)
+    decoders = {name: coders.decoder(name, device) for name in args.decoder or (coders.FFMPEG,)}
+    chosen = of_split(args.folder, args.split)
     beside = args.folder / KINDS_FILE
     kinds = read_kinds(args.kinds or beside) if args.kinds or beside.exists() else {}
     lacking = scores.missing_speech_packages()
     speech = [name for name in scores.SPEECH_SCORES if name not in lacking]
 
+    args.output.mkdir(parents=True, exist_ok=True)
     items: list[Item] = []
     pending: list[Pending] = []
     media: list[Media] = []
-    columns, console = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()), Console(stderr=True)
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-        tempfile.TemporaryDirectory() as scratch,
-        judges.Bench(asked) as bench,
-    ):
-        shown = args.report_longest if args.report else 0.0
-        panel = Panel(encoders, decoders, bench, speech, Path(scratch), shown)
-        for recording in progress.track(chosen, description="recordings"):
+    with tempfile.TemporaryDirectory() as scratch, judges.JudgePool(asked) as pool:
+        panel = Panel(encoders, decoders, pool, speech, Path(scratch), args.report_longest if args.report else 0.0)
+        for recording in tracked(chosen, "recordings"):
             pcm = read_audio(args.folder / recording.path)
             if pcm.shape[1] < args.shortest * SAMPLE_RATE or not pcm.size:
                 continue
             wav, original = panel.prepare(pcm[:, : int(args.longest * SAMPLE_RATE) or None])
-            items.append(item_of(recording.path, original, kinds))
+            seconds = round(original.shape[1] / SAMPLE_RATE, 3)
+            items.append(Item(recording.path, seconds, len(original), kind_of(recording.path, kinds)))
             measured, seen = panel.measure(items[-1], wav, original)
             pending += measured
             media += [seen] if seen else []
         rows = [one.settle() for one in pending]
     if not rows:
         raise ValueError(f"{args.folder}: no recordings of split {args.split} that are long enough")
-    if spoken := any(item.kind == SPEECH for item in items):
+    signs = dict(scores.SCORES)
+    if any(item.kind == SPEECH for item in items):
+        signs |= {name: scores.SPEECH_SCORES[name] for name in speech}
         for name, package in lacking.items():
             print(f"{name} is left out: the package {package} is missing", file=sys.stderr)
-    signs = scores.SCORES | {name: scores.SPEECH_SCORES[name] for name in speech if spoken}
     signs |= {judge.name: 1 for judge in asked}
     settings = Settings(
-        split=args.split,
-        shortest=args.shortest,
-        longest=args.longest,
-        encoders=presets,
-        decoders=list(decoders),
-        peers={peer.name: peer.command for peer in peers},
-        judges={judge.name: judge.command for judge in asked},
-        versions=versions(),
+        args.split,
+        args.shortest,
+        args.longest,
+        list(presets),
+        list(decoders),
+        {peer.name: peer.command for peer in peers},
+        {judge.name: judge.command for judge in asked},
+        versions(),
     )
-    better: dict[str, Literal["more", "less"]] = {name: "more" if sign > 0 else "less" for name, sign in signs.items()}
+    better = {name: "more" if sign > 0 else "less" for name, sign in signs.items()}
     summary = summarise(rows, items, signs)
-    return Evaluation(SCHEMA, settings, better, items, rows, bits_by_encoder(rows), summary), media
+    return Evaluation(settings, better, items, rows, bits_by_encoder(rows), summary), media
 
 
 def unique(option: str, names: Sequence[str]) -> None:
@@ -163,22 +165,17 @@ def unique(option: str, names: Sequence[str]) -> None:
         raise ValueError(f"{option}: {twice[0]!r} comes twice or is taken, allowed once")
 
 
-def item_of(path: str, original: NDArray[np.float32], kinds: Mapping[str, str]) -> Item:
-    """Return a recording with its kind, said or guessed. Shape: [C, N]."""
-    said = kind_of(path, kinds)
-    seconds = round(original.shape[1] / SAMPLE_RATE, 3)
-    return Item(path, seconds, len(original), said or guess(original), "file" if said else "guess")
-
-
 def write_media(evaluation: Evaluation, media: Sequence[Media], output: Path) -> None:
-    """Write the report, and its pictures by themselves. Raises: OSError."""
-    pictures = {f"{one.recording}.png": one.picture for one in media}
-    with tempfile.TemporaryDirectory() as scratch:
-        bits = draw_bits(evaluation.bits, Path(scratch) / "bits.png").read_bytes() if evaluation.bits else b""
-    for name, picture in (pictures | ({"bits.png": bits} if bits else {})).items():
-        target = output / "pictures" / name
+    """Write the report, and its pictures in a folder. Raises: OSError."""
+    from atrac_train.evaluation.pictures import draw_bits  # loads matplotlib
+
+    folder, bits = output / "pictures", b""
+    if evaluation.bits:
+        bits = draw_bits(evaluation.bits, folder / "bits.png").read_bytes()
+    for one in media:
+        target = folder / f"{one.recording}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, picture)
+        write_whole(target, one.picture)
     write_report(evaluation, media, bits, output / "report.html")
 
 

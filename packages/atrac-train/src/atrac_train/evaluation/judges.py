@@ -1,8 +1,8 @@
-"""Outside judges: programs that hold a decoded recording against its original, and print a number.
+"""Outside judges: programs that compare a decoded recording with its original and print a number.
 
 A judge gets two WAV files of the same length, 24 bits, 44.1 kHz, two channels (mono is doubled), without the codec's
-delay. Whatever rate it wants, it converts itself. Its score is the number on the first line of its output that reads
-`NUMBER` or `WORDS: NUMBER`; more is better. A judge that fails, or whose number is not finite, gives no score.
+delay. A judge that needs another rate converts it itself. Its score is the number on the first line of its output that
+reads `NUMBER` or `WORDS: NUMBER`; more is better. A judge that fails, or whose number is not finite, gives no score.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from atrac_train.evaluation.outside import Program, ProgramError
 PLACES: Final = ("ref", "dec")
 _THREADS: Final = 2
 _WAITING: Final = 8
-"""Calls whose files may lie about at a time."""
+"""Calls that may wait or run at a time, each with two recordings in memory."""
 
 
 def number(output: str) -> float | None:
@@ -57,11 +57,11 @@ def ask(judge: Program, reference: NDArray[np.float32], decoded: NDArray[np.floa
     return score
 
 
-class Bench:
-    """Judges at work beside the encoders, two calls at a time.
+class JudgePool:
+    """Runs judges in the background while encoders go on, two calls at a time.
 
     Args:
-        judges: whom to ask.
+        judges: the programs to ask.
     """
 
     def __init__(self, judges: Sequence[Program]) -> None:
@@ -70,7 +70,10 @@ class Bench:
         self._room = threading.Semaphore(_WAITING)
 
     def submit(self, reference: NDArray[np.float32], decoded: NDArray[np.float32]) -> dict[str, Future[float]]:
-        """Ask all judges, as soon as there is room; the results raise what `ask` does. Shape: [C, N], [C, N]."""
+        """Ask all judges; wait while too many calls are pending. The results raise what `ask` does.
+
+        Shape: [C, N], [C, N]
+        """
         asked = {}
         for judge in self._judges:
             self._room.acquire()

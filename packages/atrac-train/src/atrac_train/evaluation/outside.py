@@ -1,4 +1,4 @@
-"""Outside programs that take part: encoders and judges, each called by a command with places for files."""
+"""Outside programs, encoders and judges, each called by a command with places for files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final, Self
 from atrac_bitstream import AtracError
 
 LONGEST: Final = 600.0
-"""Seconds after which a program is taken to hang."""
+"""Seconds after which a program is stopped."""
 
 
 class ProgramError(AtracError):
-    """An outside program failed; the message has the end of what it said."""
+    """An outside program failed; the message ends with the last line of its output."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Program:
     """A program with places for files in its command.
 
     Args:
-        name: what it is called here.
+        name: used in tables and results.
         command: as given.
     """
 
@@ -35,7 +35,7 @@ class Program:
     def of(cls, option: str, text: str, places: tuple[str, ...]) -> Self:
         """Read `NAME=COMMAND`, with every one of places in the command.
 
-        Raises: ValueError: it is no such text, or there is no such program.
+        Raises: ValueError: the text has another form, or there is no such program.
         """
         name, equals, command = text.partition("=")
         holes = [f"{{{place}}}" for place in places]

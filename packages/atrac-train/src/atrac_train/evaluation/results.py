@@ -1,6 +1,7 @@
-"""What an evaluation leaves: evaluation.json, in one schema.
+"""The results of an evaluation, and evaluation.json, which holds them.
 
-A number that is not finite, or that could not be had, is null. Lists by band go low, mid, high; lists by BFU have 52.
+A number that is not finite, or that could not be measured, is null. Lists by band go low, mid, high; lists by BFU have
+52 entries.
 """
 
 from __future__ import annotations
@@ -10,25 +11,21 @@ import json
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
-
-from atrac_codec.checkpoint import write_whole
+from atrac_bitstream import write_whole
 from atrac_train.tracking import plain
 
-SCHEMA: Final = "atrac-evaluation/1"
+SCHEMA: Final = "atrac-evaluation/2"
 ALL: Final = "all"
-"""Stands for all kinds of content together."""
-_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Kind of a summary over the recordings of all kinds."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Settings:
-    """What was asked for, and what answered.
+    """The settings of an evaluation, and the versions of the packages that measured.
 
     Args:
         split: which recordings of the folder.
@@ -48,26 +45,24 @@ class Settings:
     versions: dict[str, str]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Item:
-    """A recording, as far as it was taken.
+    """A recording, as far as it was used.
 
     Args:
         path: relative to the folder; it names the recording.
-        kind: of content.
-        kind_from: `file` if somebody said so, `guess` if it was heard by rule.
+        kind: of content, as kinds.json states it, or `unnamed`.
     """
 
     path: str
     seconds: float
     channels: int
     kind: str
-    kind_from: Literal["file", "guess"]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Bits:
-    """What an encoder does with the bits of its sound units.
+    """How an encoder spends the bits of its sound units.
 
     Args:
         units: number of sound units.
@@ -87,15 +82,15 @@ class Bits:
     word_length: list[float]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Row:
     """A recording by an encoder and a decoder.
 
     Args:
-        scores: by name; those of speech are there for speech only.
-        missing: why a score is null, by name.
-        bits: none if the file could not be made or read.
-        error: what went wrong with encoder or decoder; there are no scores then.
+        scores: by name; the measures of speech are there for speech only.
+        missing: name of each score that is null to the reason.
+        bits: None if the file could not be written or read.
+        error: message of the encoder or decoder that failed; there are no scores then.
     """
 
     recording: str
@@ -107,7 +102,7 @@ class Row:
     error: str | None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Interval:
     """A mean over recordings and its 95 % interval."""
 
@@ -116,7 +111,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Summary:
     """One score of an encoder and a decoder, over the recordings of a kind for which all pairs have it.
 
@@ -125,8 +120,8 @@ class Summary:
     Args:
         kind: of content, or `all`.
         recordings: how many.
-        difference: to the first pair, recording by recording; none for the first pair itself, or if it is left out.
-        better, equal, worse: recordings in which it is better than the first pair, and so on.
+        difference: to the first pair, recording by recording; None for the first pair itself, or if it is left out.
+        better, equal, worse: recordings in which the pair is better than the first one, equal to it, or worse.
     """
 
     encoder: str
@@ -141,19 +136,17 @@ class Summary:
     worse: list[str]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Evaluation:
-    """All of it.
+    """All results.
 
     Args:
-        schema: `SCHEMA`.
-        scores: name of each score, and whether `more` or `less` of it is better.
+        scores: name of each score to whether `more` or `less` of it is better.
         bits: of each encoder, over all recordings.
     """
 
-    schema: Literal["atrac-evaluation/1"]
     settings: Settings
-    scores: dict[str, Literal["more", "less"]]
+    scores: dict[str, str]
     recordings: list[Item]
     rows: list[Row]
     bits: dict[str, Bits]
@@ -161,12 +154,12 @@ class Evaluation:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Encoder and decoder, in the order of the rows; the first is what others are held against."""
+        """Encoder and decoder, in the order of the rows; the others are compared with the first."""
         return list(dict.fromkeys((row.encoder, row.decoder) for row in self.rows))
 
     @property
     def labels(self) -> dict[tuple[str, str], str]:
-        """What pairs are called."""
+        """Names of the pairs, see `labels`."""
         return labels(self.pairs)
 
     def of(self, kind: str, score: str) -> dict[tuple[str, str], Summary]:
@@ -175,22 +168,35 @@ class Evaluation:
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds that there are, `all` first."""
-        return list(dict.fromkeys([ALL, *sorted(item.kind for item in self.recordings)]))
+        """Kinds of content that have summaries, `all` first."""
+        return list(dict.fromkeys(one.kind for one in self.summary))
 
     def write(self, path: Path) -> None:
         """Write JSON, whole or not at all. Raises: OSError."""
-        text = json.dumps(plain(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = (
+            json.dumps(plain({"schema": SCHEMA} | asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         write_whole(path, text.encode())
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read what `Evaluation.write` wrote. Raises: OSError; ValueError: it is something else."""
-    return TypeAdapter(Evaluation).validate_json(path.read_bytes(), strict=True)
+    """Read what `Evaluation.write` wrote. Raises: OSError; ValueError: the file has another schema."""
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise ValueError(f"{path}: allowed results with schema {SCHEMA!r}")
+    intervals = ("value", "difference")
+    content["settings"] = Settings(**content["settings"])
+    content["recordings"] = [Item(**one) for one in content["recordings"]]
+    content["rows"] = [Row(**one | {"bits": one["bits"] and Bits(**one["bits"])}) for one in content["rows"]]
+    content["bits"] = {name: Bits(**one) for name, one in content["bits"].items()}
+    content["summary"] = [
+        Summary(**one | {name: one[name] and Interval(**one[name]) for name in intervals}) for one in content["summary"]
+    ]
+    return Evaluation(**content)
 
 
 def labels(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return what pairs of encoder and decoder are called: by the encoder alone if all have one decoder.
+    """Name pairs of encoder and decoder: by the encoder alone if all have the same decoder.
 
     Example:
         >>> labels([("reference", "ffmpeg"), ("rd", "ffmpeg")])
@@ -201,7 +207,7 @@ def labels(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what measures, of packages that are installed."""
+    """Return the versions of Python and of the packages that code and measure."""
     names = "atrac-bitstream", "atrac-losses", "atrac-modules", "atrac-codec", "atrac-data", "torch", "numpy", "av"
     found = {"python": platform.python_version()}
     for name in names:

@@ -1,4 +1,4 @@
-"""What is measured of a decoded recording, and of the sound units it came from."""
+"""The measures of a decoded recording, and of the sound units it was decoded from."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SCORES: Final = {
     "segmental SNR (dB)": 1,
     "pre-echo (dB)": -1,
 }
-"""Name to sign: 1 where more is better, -1 where less is. The noise-to-mask ratio that preset `neural` is trained on
-has wider bands, spreads alike at any level and looks half as often; it stands beside the one that counts, so that one
-sees who has learned it by heart."""
+"""Name to sign: 1 if more is better, -1 if less is better. The noise-to-mask ratio as trained is the loss `nmr-fine`,
+with wider bands, the same spreading at any level and half as many frames; it exposes overfitting to
+the training metric."""
 SPEECH_SCORES: Final = {"STOI": 1, "PESQ": 1}
-"""Those for speech alone; PESQ is the wide band one, of sound resampled to 16 kHz."""
+"""Measures of speech; PESQ is its wide-band form, on sound resampled to 16 kHz."""
 _PACKAGES: Final = {"STOI": "pystoi", "PESQ": "pesq"}
 _PESQ_RATE: Final = 16_000
 
 
 @torch.no_grad()
 def score(original: NDArray[np.float32], decoded: NDArray[np.float32]) -> dict[str, float]:
-    """Measure a decoded recording, its delay taken out; means over channels.
+    """Measure a decoded recording whose delay has been removed; means over channels.
 
     Shape: [C, N], [C, N]
     """
@@ -58,12 +58,12 @@ def score(original: NDArray[np.float32], decoded: NDArray[np.float32]) -> dict[s
 
 
 def missing_speech_packages() -> dict[str, str]:
-    """Return the scores of speech that cannot be had here, and the package that each lacks."""
+    """Return the measures of speech whose package is not installed, each with the name of the package."""
     return {name: package for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is None}
 
 
 def speech_score(name: str, original: NDArray[np.float32], decoded: NDArray[np.float32]) -> float | None:
-    """Measure speech; none if there is too little of it. Shape: [C, N], [C, N]. Raises: ImportError."""
+    """Measure speech; return None if there is too little of it. Shape: [C, N], [C, N]. Raises: ImportError."""
     a, b = (torch.from_numpy(np.ascontiguousarray(x)) for x in (decoded, original))
     if name == "STOI":
         value = stoi(a, b, sample_rate=SAMPLE_RATE).item()
@@ -74,7 +74,7 @@ def speech_score(name: str, original: NDArray[np.float32], decoded: NDArray[np.f
 
 
 def bits_of(aea: Path) -> Bits:
-    """Count sound units, and measure what they do with their bits. Raises: AtracError, OSError."""
+    """Count the sound units of a file and measure how they spend their bits. Raises: AtracError, OSError."""
     with AeaReader(aea) as reader:
         fields = unpack_units(reader.read())
     words = t.WORD_LENGTHS[fields.idwl].reshape(-1, t.N_BFU_MAX)

@@ -1,14 +1,15 @@
-"""Where in the chain a codec deviates from its teacher, field by field, in sums over any number of recordings.
+"""Error of each stage of a codec against a teacher, field by field, in sums over any number of recordings.
 
-In column `alone` a stage is fed with what the teacher made before it, so that it answers for itself; in column
-`chained` with what the candidate's own stages made, from the samples on.
+In column `alone` each stage gets the fields that the teacher made, so it shows the error of that stage; in column
+`chained` it gets those that the candidate's own stages made of the samples, so it shows the errors of all stages so
+far.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -17,204 +18,174 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrac_bitstream import CODEC_DELAY
-from atrac_bitstream.tables import BAND_OF_VALUE
+from atrac_bitstream.tables import BAND_OF_VALUE, FRAME_SAMPLES
 from atrac_codec import NNFullCodec
 from atrac_codec.bridge import device_of
-from atrac_codec.trace import STAGE_OF_FIELD, Fields, Tracer
+from atrac_codec.trace import STAGE_OF_FIELD, Fields, TracedRun, Tracer
 from atrac_modules.bfu import BfuLayout
-from atrac_train.evaluation.chain import alone, runs
+from atrac_modules.water_filling import carries
+from atrac_train import detection
+from atrac_train.evaluation.recordings import runs
 
-WHOLE: Final = frozenset(("bsm", "idsf", "n_bfu", "idwl", "sent_idsf", "quantized", "units"))
-"""Fields of whole numbers."""
-MAIN: Final = {
-    "bsm": "short in either",
+INTEGERS: Final = frozenset(("bsm", "idsf", "n_bfu", "idwl", "sent_idsf", "quantized", "units"))
+"""Fields that are compared by the share of equal values; the others by their signal to noise ratio."""
+COMPARABLE: Final = {
+    "spectrum": "same block modes",
+    "scaled": "same scale factors",
     "idsf": "with bits",
     "idwl": "with bits",
     "sent_idsf": "with bits in both",
     "quantized": "same step",
-}
-"""Field to the subset of its values that says most; `all` for the others."""
-COMPARABLE: Final = {
-    "spectrum": "same block modes",
-    "scaled": "same scale factors",
     "dec_spectrum": "same block modes",
 }
-"""Field of values to the subset in which earlier decisions have not changed what they mean."""
+"""Field to the part of its values whose meaning earlier decisions have not changed, or that are sent at all."""
 COLUMNS: Final = ("alone", "chained")
-BAND_NAMES: Final = ("low", "mid", "high")
-_FIRSTS: Final = {512: (0, 128, 256), 52: (0, 20, 36), 3: (0, 1, 2), 1: (0,)}
-"""Where the bands begin, by the last dimension of a field."""
-_VALUES, _EQUAL, _DIFFERENCE, _ENERGY, _ERROR = range(5)
-Sums = NDArray[np.float64]
-"""Values, equal ones, absolute differences, energy of the teacher's, energy of the differences. Shape: [5, bands]."""
+Numbers = dict[str, Any]
 
 
-def subsets(own: Fields, truth: Fields, fed: Fields) -> dict[str, Fields]:
-    """Tell for each field which of its values can be compared, or matter; by name, true where a value counts.
+def alone(codec: NNFullCodec, traced: TracedRun) -> Fields:
+    """Return the fields that each stage makes of the teacher's fields, each [C, F, *shape]."""
+    encoder, decoder, fed = codec.encoder, codec.decoder, traced.fields
+    bsm, lead = fed["bsm"], traced.lead
+    chosen = encoder.allocator(fed["spectrum"], fed["idsf"], bsm, fed["loudness"])
+    track = encoder.loudness(fed["spectrum"][None, :, lead:], bsm[None, :, lead:], traced.loudness).loudness
+    made = {
+        "bands": encoder.qmf(fed["pcm"].flatten(1)),
+        "bsm": encoder.transient(fed["bands"]),
+        "spectrum": encoder.mdct(fed["bands"], bsm),
+        "idsf": encoder.scaler(fed["spectrum"], bsm),
+        "scaled": encoder.quantizer.scaled(fed["spectrum"], fed["idsf"], bsm),
+        "n_bfu": chosen.n_bfu,
+        "idwl": chosen.idwl,
+        "sent_idsf": chosen.idsf * carries(chosen.n_bfu),
+        "quantized": encoder.quantizer(fed["spectrum"], fed["sent_idsf"], fed["idwl"], bsm),
+        "dec_spectrum": decoder.dequantizer(fed["quantized"], fed["sent_idsf"], fed["idwl"], bsm),
+        "dec_bands": decoder.imdct(fed["dec_spectrum"], bsm),
+        "dec_pcm": decoder.iqmf(fed["dec_bands"]).unflatten(-1, (-1, FRAME_SAMPLES)),
+    }
+    return {name: field[:, lead:] for name, field in made.items()} | {"loudness": track.expand(len(bsm), -1)}
+
+
+def comparable(own: Fields, truth: Fields, fed: Fields) -> Fields:
+    """Return the values that count of each field in `COMPARABLE`, true where one does.
 
     Args:
-        own, truth: all fields.
-        fed: what the stages were fed with to make `own`.
+        own, truth: fields of candidate and teacher.
+        fed: fields from which the stages made `own`.
     """
     layout = BfuLayout()
     modes = (fed["bsm"] == truth["bsm"])[..., BAND_OF_VALUE]
     factors = layout.expand((own["idsf"] == truth["idsf"]).float(), truth["bsm"]) > 0
     words, sent = ([layout.expand(x[name], x["bsm"]) for x in (fed, truth)] for name in ("idwl", "sent_idsf"))
-    coded = (words[0] > 0) | (words[1] > 0)
-    mine, its = own["bsm"] > 0, truth["bsm"] > 0
-    bits, its_bits = own["idwl"] > 0, truth["idwl"] > 0
+    has_bits, sent_bits, true_bits = (x["idwl"] > 0 for x in (fed, own, truth))
     return {
-        "bsm": {"short in either": mine | its, "found": mine & its, "missed": its & ~mine, "invented": mine & ~its},
-        "spectrum": {"same block modes": modes},
-        "idsf": {"with bits": (fed["idwl"] > 0) | its_bits},
-        "scaled": {"same scale factors": modes & factors},
-        "idwl": {"with bits": bits | its_bits},
-        "sent_idsf": {"with bits in both": bits & its_bits},
-        "dec_spectrum": {"same block modes": modes},
-        "quantized": {
-            "with bits": coded,
-            # Elsewhere another word length or scale factor has changed what they mean.
-            "same step": coded & modes & (words[0] == words[1]) & (sent[0] == sent[1]),
-        },
+        "spectrum": modes,
+        "scaled": modes & factors,
+        "idsf": has_bits | true_bits,
+        "idwl": sent_bits | true_bits,
+        "sent_idsf": sent_bits & true_bits,
+        "quantized": (words[1] > 0) & modes & (words[0] == words[1]) & (sent[0] == sent[1]),
+        "dec_spectrum": modes,
     }
 
 
-def tally(own: Tensor, truth: Tensor, counted: Tensor | None = None) -> Sums:
-    """Sum up how far a field differs, band by band. Shape: [*, n] each, n = 512, 52, 3 or 1 -> [5, 3] or [5, 1]."""
+def tally(own: Tensor, truth: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Count values and equal ones, sum the energies of truth and error. Shape: [*] each, alike -> float64 [4]."""
+    if counted is not None:
+        own, truth = own[counted], truth[counted]
     own, truth = own.double(), truth.double()
-    counted = torch.ones_like(truth, dtype=torch.bool) if counted is None else counted
-    off = torch.where(counted, own - truth, 0.0)
-    parts = counted, counted & (own == truth), off.abs(), torch.where(counted, truth, 0.0).square(), off.square()
-    sums = torch.stack([part.double().flatten(0, -2).sum(0) for part in parts]).numpy()
-    return np.asarray(np.add.reduceat(sums, _FIRSTS[sums.shape[1]], axis=1))
+    energies = truth.square().sum().item(), (own - truth).square().sum().item()
+    return torch.tensor([truth.numel(), int((own == truth).sum()), *energies], dtype=torch.float64)
 
 
 class Comparison:
-    """The sums, to which recordings are added.
+    """Compares a codec with a teacher over recordings that are added one by one.
 
     Args:
-        teacher: codec that is taken for the truth.
-        candidate: codec that is held against it, on the same device.
+        teacher: codec whose fields are taken as true.
+        candidate: codec to compare, on the same device.
     """
 
     def __init__(self, teacher: NNFullCodec, candidate: NNFullCodec) -> None:
-        self._teacher, self._candidate = teacher.eval(), candidate.eval()
-        self.sums: dict[tuple[str, str, str], dict[str, Sums]] = defaultdict(dict)
-        """By column, field and subset, then by recording."""
+        self._codecs = {"teacher": teacher.eval(), "candidate": candidate.eval()}
+        self._sums: dict[tuple[str, str, str], Tensor] = defaultdict(lambda: torch.zeros(4, dtype=torch.float64))
+        """Sums of `tally` by column, field and part; for decoded sound against the original by codec and recording."""
+        self._short: dict[str, dict[str, Tensor]] = {column: {} for column in COLUMNS}
         self.samples: dict[str, int] = {}
         """Length of each recording."""
 
     @torch.no_grad()
     def add(self, recording: str, blocks: Iterable[NDArray[np.float32]]) -> None:
-        """Code a recording with both and count; an empty one is passed over.
+        """Code a recording with both codecs and count; an empty one is ignored.
 
         Shape: blocks [C, n] each, C = 1 or 2, 44.1 kHz, of any length
-        Raises: AtracError: what the candidate makes cannot be packed.
+        Raises: AtracError: the candidate's fields cannot be packed.
         """
-        teacher, candidate = (Tracer(codec.encoder, codec.decoder) for codec in (self._teacher, self._candidate))
-        device = device_of(self._teacher)
-        late, position = torch.zeros(1, CODEC_DELAY), 0
+        tracers = {name: Tracer(codec.encoder, codec.decoder) for name, codec in self._codecs.items()}
+        device = device_of(self._codecs["teacher"])
+        before, position = torch.zeros(1, CODEC_DELAY), 0
         for run, samples in runs(blocks):
             pcm = torch.from_numpy(run)
-            traced = teacher.push(pcm.to(device))
-            single = alone(self._candidate, traced.fields, traced.lead, traced.loudness)
-            chained = candidate.push(pcm.to(device)).own
-            truth, own = ({name: field.cpu() for name, field in x.items()} for x in (traced.own, chained))
-            self._count(recording, "alone", {name: field.cpu() for name, field in single.items()}, truth, truth)
-            self._count(recording, "chained", own, truth, own)
-            # The original, as late as the decoded sound; the silence after its end does not count.
-            late = torch.cat([late[:, -CODEC_DELAY:].expand(len(pcm), -1), pcm], 1)
-            real = slice(max(CODEC_DELAY - position, 0), samples + CODEC_DELAY - position)
-            for column, fields in (("teacher", truth), ("candidate", own)):
-                pair = fields["dec_pcm"].flatten(1), late[:, : pcm.shape[1]]
-                self._add(recording, (column, "dec_pcm", "original"), *(x[:, real, None] for x in pair))
-            self.samples[recording], position = samples, position + pcm.shape[1]
+            traced = {name: tracer.push(pcm.to(device)) for name, tracer in tracers.items()}
+            single = _on_cpu(alone(self._codecs["candidate"], traced["teacher"]))
+            own = {name: _on_cpu(one.own) for name, one in traced.items()}
+            self._count("alone", single, own["teacher"], own["teacher"])
+            self._count("chained", own["candidate"], own["teacher"], own["candidate"])
+            # The original, delayed like the decoded sound; the silence after its end does not count.
+            delayed = torch.cat([before[:, -CODEC_DELAY:].expand(len(pcm), -1), pcm], 1)
+            counted = slice(max(CODEC_DELAY - position, 0), samples + CODEC_DELAY - position)
+            for name, fields in own.items():
+                pair = fields["dec_pcm"].flatten(1)[:, counted], delayed[:, : pcm.shape[1]][:, counted]
+                self._sums["original", name, recording] += tally(*pair)
+            self.samples[recording], before, position = samples, pcm, position + pcm.shape[1]
 
-    def _count(self, recording: str, column: str, own: Fields, truth: Fields, fed: Fields) -> None:
-        chosen = subsets(own, truth, fed)
-        for field in STAGE_OF_FIELD:
-            if field in own:
-                pair = _by_band(field, own[field], truth[field])
-                for name, counted in {"all": None, **chosen.get(field, {})}.items():
-                    self._add(recording, (column, field, name), *pair, counted)
+    def _count(self, column: str, own: Fields, truth: Fields, fed: Fields) -> None:
+        parts = comparable(own, truth, fed)
+        for field in STAGE_OF_FIELD.keys() & own.keys():
+            pair = own[field], truth[field]
+            if field == "units":  # a sound unit is equal as a whole or not
+                equal = (pair[0] == pair[1]).all(-1)
+                pair = equal, torch.ones_like(equal)
+            self._sums[column, field, "all"] += tally(*pair)
+            if field in parts:
+                self._sums[column, field, COMPARABLE[field]] += tally(*pair, parts[field])
+        for name, count in detection.count(own["bsm"] > 0, truth["bsm"] > 0).items():
+            self._short[column][name] = self._short[column].get(name, 0) + count
 
-    def _add(self, recording: str, key: tuple[str, str, str], *pair: Tensor | None) -> None:
-        sums = tally(*pair)  # type: ignore[arg-type]
-        self.sums[key][recording] = self.sums[key].get(recording, 0.0) + sums
-
-    def fields(self) -> dict[str, dict[str, Any]]:
-        """Return of every field its stage, and what was measured, by column and subset."""
-        result: dict[str, dict[str, Any]] = {field: {"stage": stage} for field, stage in STAGE_OF_FIELD.items()}
-        for (column, field, subset), parts in self.sums.items():
+    def fields(self) -> dict[str, Numbers]:
+        """Return the stage of each field and its measures, by column and part; F1 of short blocks with `bsm`."""
+        result: dict[str, Numbers] = {field: {"stage": stage} for field, stage in STAGE_OF_FIELD.items()}
+        for (column, field, part), sums in self._sums.items():
             if column in COLUMNS:
-                result[field].setdefault(column, {})[subset] = measures(parts, field in WHOLE)
-        for column in COLUMNS:
-            modes, quantized = result["bsm"][column], result["quantized"][column]
-            counts = {name: modes.pop(name) for name in ("found", "missed", "invented")}
-            for part in (None, *BAND_NAMES):
-                found, missed, invented = ((count[part] if part else count)["values"] for count in counts.values())
-                own = modes[MAIN["bsm"]]
-                (own[part] if part else own).update(
-                    {"found": found, "missed": missed, "invented": invented}
-                    | {"precision": _ratio(found, found + invented), "recall": _ratio(found, found + missed)}
-                    | {"F1": _ratio(2 * found, 2 * found + missed + invented)}
-                )
-            for part in (None, *BAND_NAMES):
-                own, of = (x[part] if part else x for x in (quantized[MAIN["quantized"]], quantized["with bits"]))
-                own["of those with bits (%)"] = 100 * _ratio(own["values"], of["values"])
+                measure = {"equal (%)": _share(sums)} if field in INTEGERS else {"SNR (dB)": _snr(sums)}
+                result[field].setdefault(column, {})[part] = {"values": int(sums[0]), **measure}
+        for column, counts in self._short.items():
+            together = detection.rates(*(float(count.sum()) for count in counts.values()))
+            result["bsm"][column]["short blocks"] = together | detection.band_rates(counts)
         return result
 
-    def original(self) -> dict[str, Any]:
-        """Return SNRs of the decoded sounds to the original, in dB: all together, their mean, and of each recording."""
-        parts = {column: self.sums[column, "dec_pcm", "original"] for column in ("teacher", "candidate")}
-        rows = {r: {column: _snr(own[r].sum(1)) for column, own in parts.items()} for r in self.samples}
-        for row in rows.values():
-            row["difference"] = row["candidate"] - row["teacher"]
+    def original(self) -> dict[str, Numbers]:
+        """Return the SNR of the decoded sounds to the original, dB: of each recording, and the mean of finite ones."""
+        rows = {
+            recording: {codec: _snr(self._sums["original", codec, recording]) for codec in self._codecs}
+            for recording in self.samples
+        }
         finite = [row for row in rows.values() if all(map(math.isfinite, row.values()))]
-        together = {column: _snr(sum(own.values()).sum(1)) for column, own in parts.items()}  # type: ignore[union-attr]
-        mean = {name: _ratio(sum(row[name] for row in finite), len(finite)) for name in ("teacher", "candidate")}
-        for row in (together, mean):
-            row["difference"] = row["candidate"] - row["teacher"]
-        return {"together": together, "mean": mean, "recordings": rows}
+        mean = {codec: sum(row[codec] for row in finite) / max(len(finite), 1) for codec in self._codecs}
+        return {"mean": mean if finite else dict.fromkeys(self._codecs, math.nan), "recordings": rows}
 
 
-def measures(parts: Mapping[str, Sums], whole: bool) -> dict[str, Any]:
-    """Return what the sums of recordings say: in all, of each band, and of the worst recording."""
-    total = np.asarray(sum(parts.values()))
-    result = _numbers(total.sum(1), whole)
-    if total.shape[1] > 1:
-        result |= {band: _numbers(total[:, i], whole) for i, band in enumerate(BAND_NAMES)}
-    rated = {name: _numbers(sums.sum(1), whole) for name, sums in parts.items() if sums[_VALUES].any()}
-    measure = "equal (%)" if whole else "SNR (dB)"
-    if rated:
-        worst = min(rated, key=lambda name: rated[name][measure])
-        result["worst"] = {"recording": worst, **rated[worst]}
-    return result
+def _on_cpu(fields: Fields) -> Fields:
+    return {name: field.cpu() for name, field in fields.items()}
 
 
-def _numbers(sums: Sums, whole: bool) -> dict[str, Any]:
-    values, equal, difference = (float(sums[i]) for i in (_VALUES, _EQUAL, _DIFFERENCE))
-    more = {"mean difference": _ratio(difference, values)} if whole else {"SNR (dB)": _snr(sums)}
-    return {"values": int(values), "equal (%)": 100 * _ratio(equal, values), **more}
+def _share(sums: Tensor) -> float:
+    return 100 * float(sums[1] / sums[0]) if sums[0] else math.nan
 
 
-def _ratio(part: float, of: float) -> float:
-    return part / of if of else math.nan
-
-
-def _snr(sums: Sums) -> float:
+def _snr(sums: Tensor) -> float:
     """Return dB; infinite if nothing differs."""
-    energy, error = float(sums[_ENERGY]), float(sums[_ERROR])
+    values, _, energy, error = sums.tolist()
     if error == 0:
-        return math.inf if sums[_VALUES] else math.nan
+        return math.inf if values else math.nan
     return 10 * math.log10(energy / error) if energy else -math.inf
-
-
-def _by_band(field: str, own: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring fields into a shape that `tally` takes; sound units count as equal or not."""
-    if field == "units":
-        own = (own == truth).all(-1)
-        truth = torch.ones_like(own)
-    elif field == "dec_pcm":
-        own, truth = own.flatten(1), truth.flatten(1)
-    return (own, truth) if own.shape[-1] in _FIRSTS and own.dim() == 3 else (own[..., None], truth[..., None])

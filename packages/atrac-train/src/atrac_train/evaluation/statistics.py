@@ -1,6 +1,6 @@
-"""Means over recordings with bootstrap intervals, and who wins which recording.
+"""Means over recordings with bootstrap intervals, and the recordings in which one pair is better than another.
 
-A recording is drawn as a whole: its frames are no independent samples.
+The bootstrap draws whole recordings, because the frames of a recording are not independent samples.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Final
 
 import numpy as np
 
+from atrac_train.evaluation.kinds import UNNAMED
 from atrac_train.evaluation.results import ALL, Bits, Interval, Item, Row, Summary
 
 DRAWS: Final = 2000
 SEED: Final = 0
 SHARE: Final = 95.0
-"""Per cent of the draws whose means lie in the interval."""
+"""Share of the draws whose means lie in the interval, %."""
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -40,9 +41,9 @@ def summarise(rows: Sequence[Row], items: Iterable[Item], signs: Mapping[str, in
     """Summarise each score of each pair of encoder and decoder, over all recordings and by kind.
 
     Args:
-        rows: all there are; the pair of the first is what others are held against.
+        rows: all rows; the other pairs are compared with the pair of the first row.
         items: the recordings.
-        signs: name of a score to 1 where more is better, -1 where less is.
+        signs: name of a score to 1 if more is better, -1 if less is better.
     """
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
@@ -50,7 +51,8 @@ def summarise(rows: Sequence[Row], items: Iterable[Item], signs: Mapping[str, in
     kinds: dict[str, list[str]] = {ALL: []}
     for item in sorted(items, key=lambda item: item.kind):
         kinds[ALL].append(item.path)
-        kinds.setdefault(item.kind, []).append(item.path)
+        if item.kind != UNNAMED:
+            kinds.setdefault(item.kind, []).append(item.path)
     return [
         summary
         for kind, recordings in kinds.items()
@@ -88,7 +90,7 @@ def _of_score(
 
 
 def bits_by_encoder(rows: Iterable[Row]) -> dict[str, Bits]:
-    """Put the bit statistics of each encoder's recordings together."""
+    """Combine the bit statistics of each encoder's recordings."""
     found: dict[str, dict[str, Bits]] = {}
     for row in rows:
         if row.bits:
@@ -97,7 +99,7 @@ def bits_by_encoder(rows: Iterable[Row]) -> dict[str, Bits]:
 
 
 def total_bits(counts: Sequence[Bits]) -> Bits:
-    """Put the bit statistics of recordings together: sums of units, means over all units. There is one or more."""
+    """Combine the bit statistics of one or more recordings: sums of units, means over all units."""
     units = [one.units for one in counts]
 
     def mean(values: Sequence[float]) -> float:

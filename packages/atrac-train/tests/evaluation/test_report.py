@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atrac_train.evaluation.report import ORIGINAL, Media, flac, write_report
-from atrac_train.evaluation.results import SCHEMA, Bits, Evaluation, Item, Row, Settings
+from atrac_train.evaluation.media import ORIGINAL, Media, flac
+from atrac_train.evaluation.report import write_report
+from atrac_train.evaluation.results import Bits, Evaluation, Item, Row, Settings
 from atrac_train.evaluation.statistics import bits_by_encoder, summarise
 
 _HELPERS = runpy.run_path(str(Path(__file__).with_name("browser.py")))
@@ -37,10 +38,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing = {"Grade": "no number"}
         scores = {"SNR (dB)": 12.0 - 2 * k, "NMR (dB)": -3.0, "Grade": None}
         rows.append(Row(name, "<two>", "ffmpeg", scores, missing, bits, None))
-    items = [Item(EVIL, SECONDS, 2, "speech", "guess"), Item("plain.wav", SECONDS, 1, "transients", "file")]
+    items = [Item(EVIL, SECONDS, 2, "speech"), Item("plain.wav", SECONDS, 1, "transients")]
     settings = Settings("test", 0.0, 0.0, [FIRST, "<two>"], ["ffmpeg"], {}, {}, {})
     evaluation = Evaluation(
-        SCHEMA, settings, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows,
+        settings, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows,
         bits_by_encoder(rows), summarise(rows, items, SIGNS),
     )  # fmt: skip
     names = (ORIGINAL, FIRST, "<two>")
@@ -77,6 +78,7 @@ def test_names_are_text_and_the_best_is_bold(page: Path):
     assert 'title="no number"' in text
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_switch_keeps_the_place(browser: Any):
     assert browser.run("document.getElementById('name').textContent") == EVIL
@@ -94,6 +96,7 @@ def test_a_switch_keeps_the_place(browser: Any):
     assert browser.run("player.playing")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_versions_run_in_step_to_the_sample(browser: Any):
     """Played without a loudspeaker, what is heard goes from one version to another, and nothing is lost between."""
@@ -118,6 +121,7 @@ def test_versions_run_in_step_to_the_sample(browser: Any):
     assert 0.99 * LEVELS[1] < np.median(between[:400]) < np.median(between[-400:]) < 1.01 * LEVELS[2]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_part_repeats(browser: Any):
     browser.run("player.limit(0.5, 0.7)")
@@ -129,6 +133,7 @@ def test_a_part_repeats(browser: Any):
     assert browser.run("player.part") == [0, SECONDS]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_blind_trials_are_counted(browser: Any):
     browser.press("t")
@@ -156,6 +161,7 @@ def test_blind_trials_are_counted(browser: Any):
     assert browser.run("results().trials") == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_x_sounds_like_what_the_answer_names(browser: Any):
     browser.press("t")
@@ -167,6 +173,7 @@ def test_x_sounds_like_what_the_answer_names(browser: Any):
         assert browser.run("document.getElementById('verdict').textContent").endswith(f"X was {'AB'[heard]}")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_chance_is_that_of_a_coin(browser: Any):
     assert browser.run("[[0, 0], [0, 5], [5, 5], [8, 10]].map((of) => Abx.chance(...of))") == pytest.approx(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
-import importlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 
 from atrac_train.evaluation.results import (
     ALL,
-    SCHEMA,
     Bits,
     Evaluation,
     Interval,
@@ -35,18 +31,11 @@ def row(recording: str, encoder: str, snr: float | None, nmr: float | None, bits
 
 
 def item(name: str, kind: str = "speech") -> Item:
-    return Item(name, 1.0, 1, kind, "file")
+    return Item(name, 1.0, 1, kind)
 
 
 def by_key(summary: list[Summary]) -> dict[tuple[str, str, str], Summary]:
     return {(one.encoder, one.kind, one.score): one for one in summary}
-
-
-@pytest.mark.parametrize("module", ["judges", "results", "statistics"])
-def test_examples_run(module: str):
-    failed, tried = doctest.testmod(importlib.import_module(f"atrac_train.evaluation.{module}"))
-    assert tried
-    assert not failed
 
 
 def test_interval_of_two_values_spans_both():
@@ -132,7 +121,7 @@ def evaluation() -> Evaluation:
     items = [item(name) for name in NAMES]
     settings = Settings("test", 0.0, 10.0, ["first", "other"], ["ffmpeg"], {}, {}, {"torch": "2"})
     summary = summarise(rows, items, SIGNS)
-    return Evaluation(SCHEMA, settings, {"SNR": "more", "NMR": "less"}, items, rows, {}, summary)
+    return Evaluation(settings, {"SNR": "more", "NMR": "less"}, items, rows, {}, summary)
 
 
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path):
@@ -142,13 +131,8 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("schema", "atrac-evaluation/2"), ("rows", [{"recording": "a"}]), ("more", 1), ("scores", {"SNR": 1})],
-)
-def test_another_schema_is_refused(tmp_path: Path, key: str, value: object):
-    evaluation().write(tmp_path / "x.json")
-    content = json.loads((tmp_path / "x.json").read_text())
-    (tmp_path / "x.json").write_text(json.dumps(content | {key: value}))
-    with pytest.raises(ValueError, match=key):
+@pytest.mark.parametrize("text", ['{"schema": "atrac-evaluation/1"}', "[]", "{"])
+def test_another_schema_is_refused(tmp_path: Path, text: str):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=r"schema|Expecting"):
         read_evaluation(tmp_path / "x.json")
