@@ -19,15 +19,15 @@ from typing import Any, Self
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome") if sys.platform != "win32" else ()
 PROGRAM = next(filter(None, map(shutil.which, _NAMES)), None)
-"""Where it is; none if it is not installed, or cannot be given a pipe."""
+"""Its path; None if it is not installed, or cannot be given a pipe."""
 PATIENCE = 60.0
-"""Seconds that an answer may take."""
+"""Seconds to wait for an answer."""
 
 
 _LAUNCH = """
 import fcntl, os, sys
-for wanted, given in enumerate([fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]], 3):
-    os.dup2(given, wanted)
+for number, end in enumerate([fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]], 3):
+    os.dup2(end, number)
 os.execv(sys.argv[3], sys.argv[3:])
 """
 """A browser reads commands from 3 and writes answers to 4."""
@@ -87,7 +87,7 @@ class Browser:
         self._stack.close()
 
     def run(self, script: str) -> Any:
-        """Return what an expression, or the promise that it is, comes to."""
+        """Return the value of an expression; a promise is awaited."""
         answer = self._call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
         )
@@ -111,7 +111,7 @@ class Browser:
         self._call("Input.dispatchKeyEvent", type="keyUp", key=key, modifiers=shift)
 
     def screenshot(self, picture: Path) -> None:
-        """Write what is to be seen as PNG."""
+        """Write the visible page as PNG."""
         picture.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report as whoever opens it finds it: numbers, sounds that switch in place, and a blind test that counts right."""
+"""The report: numbers, sounds that switch in place, and a blind test that counts correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means by recording: their intervals, differences and wins, on rows made up for it."""
+"""Means by recording: intervals, differences and the number of better recordings, on invented rows."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_only_recordings_count_that_all_have_a_score_for():
 
 
 @pytest.mark.parametrize("silent", ["first", "other"])
-def test_who_has_no_score_does_not_hide_that_of_others(silent: str):
+def test_a_pair_without_scores_does_not_hide_the_others(silent: str):
     snr = {"first": 1.0, "other": 2.0, "third": 3.0, silent: None}
     rows = [row(name, encoder, value, None) for encoder, value in snr.items() for name in "ab"]
     found = by_key(summarise(rows, map(item, "ab"), SIGNS))

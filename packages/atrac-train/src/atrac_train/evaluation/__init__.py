@@ -1,1 +1,1 @@
-"""How good a codec is: encoders and decoders of any kind over recordings, and what is measured of them."""
+"""Evaluation of codecs: encoders and decoders over recordings, measures, judges, tables and a report."""

@@ -45,7 +45,7 @@ def number(output: str) -> float | None:
 
 
 def ask(judge: Program, reference: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
-    """Return a judge's score. Shape: [C, N], [C, N]. Raises: ProgramError: it gives none; OSError."""
+    """Return a judge's score. Shape: [C, N], [C, N]. Raises: ProgramError: the judge gives none; OSError."""
     with tempfile.TemporaryDirectory() as folder:
         files = {place: Path(folder) / f"{place}.wav" for place in PLACES}
         for file, sound in zip(files.values(), (reference, decoded)):
@@ -74,12 +74,12 @@ class JudgePool:
 
         Shape: [C, N], [C, N]
         """
-        asked = {}
+        answers = {}
         for judge in self._judges:
             self._room.acquire()
-            asked[judge.name] = self._pool.submit(ask, judge, reference, decoded)
-            asked[judge.name].add_done_callback(lambda _: self._room.release())
-        return asked
+            answers[judge.name] = self._pool.submit(ask, judge, reference, decoded)
+            answers[judge.name].add_done_callback(lambda _: self._room.release())
+        return answers
 
     def __enter__(self) -> Self:
         return self
