@@ -1,11 +1,11 @@
-"""What a training reads: batches of the train split, whole runs of the others, and the built-in corpus in shards."""
+"""What a training reads: examples of the train split, of the others, and the built-in corpus in shards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +29,23 @@ from atrac_data import (
     frame_loader,
     write_corpus,
 )
-from atrac_train.settings import DataSettings
+from atrac_train.objective import Objective, Tensors
+from atrac_train.settings import DataSettings, TrainingSettings
 
 Batch = dict[str, Tensor]
 """Field name to tensor."""
 
 
-def derived_seed(*parts: object) -> int:
-    """Return a seed of 63 bits that the parts fix, equal on all machines."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
-
-
 class TrainingData:
-    """The three splits of a folder of shards, with what an objective reads of them.
+    """The three splits of a folder of shards, as examples of an objective.
+
+    Seed, epoch and rank fix what is drawn for training; seed and run fix it for evaluation, on any number of ranks.
 
     Args:
-        folder: of shards, with a folder for each split.
-        settings: batch size, shuffling, workers, and whether validation and test lie elsewhere.
-        fields: names of the fields to read.
-        frames: successive frames of an item of a training batch, 1 .. 64.
-        seed: of order and drawing.
-        rank, world: this process's number, and how many share the runs that are evaluated.
+        objective: it says which fields to read, and makes examples of them.
+        settings: those of the training; without `data.shards`, the shards of the built-in corpus in its folder.
+        device: where examples are made.
+        rank, world: number of this process, and of all that share the runs that are evaluated.
 
     Raises:
         DataError: a split has no shards, or a shard lacks a field; it is named.
@@ -59,67 +54,87 @@ class TrainingData:
 
     def __init__(
         self,
-        folder: str | Path,
-        settings: DataSettings,
-        fields: Sequence[str],
-        frames: int = 1,
-        *,
-        seed: int = 0,
+        objective: Objective,
+        settings: TrainingSettings,
+        device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.folder, self._settings, self._fields, self._frames = Path(folder), settings, tuple(fields), frames
-        self._seed, self._rank, self._world = seed, rank, world
-        other = Path(settings.evaluation) if settings.evaluation else self.folder
+        self.objective, self._settings, self._device, self._rank, self._world = objective, settings, device, rank, world
+        self.folder = Path(settings.data.shards) if settings.data.shards else settings.folder / "shards"
+        other = Path(settings.data.evaluation) if settings.data.evaluation else self.folder
         folders = {split: (self.folder if split == "train" else other) / split for split in SPLITS}
-        self._splits = {split: FrameDataset(folder, self._fields) for split, folder in folders.items()}
+        self._splits = {split: FrameDataset(folder, objective.fields) for split, folder in folders.items()}
 
-    def training_batches(self, epoch: int, steps: int) -> Iterator[Batch]:
-        """Yield as many batches as asked for, which seed, epoch and rank fix.
+    def of(self, objective: Objective) -> TrainingData:
+        """Return the same data as examples of another objective."""
+        return TrainingData(objective, self._settings, self._device, self._rank, self._world)
 
-        Shape: each field [B, F, *shape]
-        Raises: DataError
-        """
+    def training_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch. Shape: each field [B, F, *shape]. Raises: DataError."""
+        settings, frames = self._settings.data, self.objective.frames
         batches = frame_loader(
             self.folder / "train",
-            self._settings.batch_size,
-            self._fields,
-            frames=self._frames,
-            workers=self._settings.workers,
-            shuffle=self._settings.shuffle,
-            seed=derived_seed(self._seed, epoch) % 2**32,
-            resampled_batches=steps,
+            settings.batch_size,
+            self.objective.fields,
+            frames=frames,
+            workers=settings.workers,
+            shuffle=settings.shuffle,
+            seed=_derived_seed(self._settings.seed, epoch) % 2**32,
+            resampled_batches=self._settings.steps_per_epoch,
         )
         for batch in batches:
-            yield batch if self._frames > 1 else {name: field.unsqueeze(1) for name, field in batch.items()}
+            yield batch if frames > 1 else {name: field.unsqueeze(1) for name, field in batch.items()}
+
+    def training_examples(self, epoch: int) -> Iterator[Tensors]:
+        """Yield the examples of an epoch, and seed torch for it. Raises: DataError."""
+        seed = _derived_seed(self._settings.seed, "epoch", epoch, self._rank)
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        for batch in self.training_batches(epoch):
+            with torch.no_grad():
+                example = self.objective.example(self._moved(batch), generator)
+            yield example
 
     def runs(self, split: str) -> Iterator[tuple[int, Batch]]:
-        """Yield the runs of a split that fall to this rank, each with its number.
+        """Yield the runs of a split, each with its number. Shape: each field [C, F, *shape]. Raises: DataError."""
+        for number, run in enumerate(self._splits[split].runs()):
+            yield number, {name: torch.from_numpy(np.array(array)) for name, array in run.items()}
 
-        Shape: each field [C, F, *shape]
+    def examples(self, split: str, some: int = 0) -> Iterator[tuple[int, Tensors]]:
+        """Yield number of frames and example of the runs of a split.
+
+        Args:
+            split: name of the split.
+            some: number of runs, spread over the split and the same on each rank; 0 for all that fall to this rank.
+
         Raises: DataError
         """
-        for number, run in enumerate(self._splits[split].runs()):
-            if number % self._world == self._rank:
-                yield number, {name: torch.from_numpy(np.array(array)) for name, array in run.items()}
-
-    def some_runs(self, split: str, count: int) -> list[tuple[int, Batch]]:
-        """Return a few runs spread over a split, the same on each rank. Raises: DataError."""
+        self.objective.eval()
         total = sum(1 for _ in self._splits[split].runs())
-        chosen = {place * total // count for place in range(count)}
-        runs = enumerate(self._splits[split].runs())
-        return [(n, {name: torch.from_numpy(np.array(a)) for name, a in run.items()}) for n, run in runs if n in chosen]
+        chosen = {place * total // some for place in range(some)} if some else range(self._rank, total, self._world)
+        for number, run in self.runs(split):
+            if number in chosen:
+                generator = torch.Generator().manual_seed(_derived_seed(self._settings.seed, "evaluation", number))
+                with torch.no_grad():
+                    example = self.objective.example(self._moved(run), generator)
+                channels, frames = next(iter(run.values())).shape[:2]
+                yield channels * frames, example
 
     def about(self) -> dict[str, Any]:
-        """Say what the train split holds: teacher, recordings by licence, frames of one channel."""
+        """Describe the train split: teacher, recordings by licence, frames of one channel."""
         shards = [Shard(path) for path in find_shards(self.folder / "train")]
         runs = [run for shard in shards for run in shard.runs]
         licences = sorted({run.licence for run in runs})
         return {
+            "name": self._settings.data.shards or "built-in corpus",
             "teacher": sorted({str(shard.about.get("teacher", "unknown")) for shard in shards}),
             "recordings": {one: sorted({run.recording for run in runs if run.licence == one}) for one in licences},
             "frames": sum(run.channels * run.frames for run in runs),
         }
+
+    def _moved(self, batch: Batch) -> Batch:
+        return {name: field.to(self._device) for name, field in batch.items()}
 
 
 def corpus_shards(
@@ -128,13 +143,13 @@ def corpus_shards(
     fields: Iterable[str],
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Path:
-    """Render the built-in corpus and have it explained by the built-in teacher; what is done already is kept.
+    """Render the built-in corpus and extract it with the built-in teacher; what exists already is kept.
 
     Args:
         output: folder; a folder of shards comes into it, and recordings for as long as they are needed.
         settings: the sounds and their length.
         fields: names of the fields to write.
-        progress: is told the seconds of each finished recording.
+        progress: called with the seconds of each finished recording.
 
     Returns:
         The folder of shards.
@@ -145,7 +160,7 @@ def corpus_shards(
     shards, recordings = output / "shards", output / "corpus"
     done = shards / "corpus.json"
     written = tuple(sorted(fields))
-    wanted = {
+    content = {
         "sounds": list(settings.sounds),
         "seconds": settings.seconds,
         "variants": settings.variants,
@@ -153,8 +168,8 @@ def corpus_shards(
         "fields": list(written),
     }
     if done.exists():
-        if json.loads(done.read_text()) != wanted:
-            raise DataError(f"{shards}: of {done.read_text()}, not {json.dumps(wanted)}; remove it or choose another")
+        if json.loads(done.read_text()) != content:
+            raise DataError(f"{shards}: of {done.read_text()}, not {json.dumps(content)}; remove it or choose another")
         return shards
     sounds = settings.sounds or NAMES
     write_corpus(recordings, seconds=settings.seconds, names=sounds)
@@ -162,6 +177,12 @@ def corpus_shards(
     change = Augmentation(offset=settings.variants > 1, gain=settings.gain)
     about = Settings(written, settings.seconds / 2, change, settings.variants)
     extract(corpus_manifest(recordings, names=sounds), BuiltinTeacher(), shards, about, progress=progress)
-    write_whole(done, json.dumps(wanted).encode())
+    write_whole(done, json.dumps(content).encode())
     shutil.rmtree(recordings)
     return shards
+
+
+def _derived_seed(*parts: object) -> int:
+    """Return a seed of 63 bits that the parts fix, equal on all machines."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

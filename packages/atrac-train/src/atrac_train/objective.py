@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from atrac_codec import save_stage
+from atrac_codec import DECODERS, ENCODERS, Trained, load_stage, save_stage
+from atrac_codec.checkpoint import describe
 
 Tensors = Mapping[str, Tensor]
 Scores = dict[str, float]
@@ -30,8 +31,27 @@ class Objective(nn.Module, ABC):
     """Successive frames of one channel in an item of the training data."""
     stage: Any
     """What is trained, if that is one stage."""
-    fine_tunes: ClassVar[bool] = False
-    """Whether the first weights are good already, and worth being measured too."""
+
+    @classmethod
+    def saved(cls, weights: str, role: str, settings: Mapping[str, Any]) -> Self:
+        """Build the objective of a saved stage.
+
+        Args:
+            weights: checkpoint, or the name of a preset or decoder whose stage is learned.
+            role: of the stage.
+            settings: keyword arguments of the objective.
+
+        Raises: ValueError: that stage of the preset is not learned; AtracError, OSError: it cannot be read.
+        """
+        path = Path(weights)
+        if stages := {**ENCODERS.get(weights, {}), **DECODERS.get(weights, {})}:
+            if not isinstance(stage := stages.get(role), Trained):
+                raise ValueError(f"preset {weights}: its {role} is not learned")
+            path = stage.path
+        found = load_stage(path, role)
+        objective = cls(describe(path)["settings"], **settings)
+        objective.stage.load_state_dict(found.state_dict())
+        return objective
 
     @abstractmethod
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
@@ -55,8 +75,12 @@ class Objective(nn.Module, ABC):
     def scores(self, sums: Tensors) -> Scores:
         """Turn the sums of all that `measure` returned into what is reported."""
 
+    def origin(self) -> Objective | None:
+        """Return what training started from, if that was trained already and so is worth measuring too."""
+        return None
+
     def calibrate(self, examples: Sequence[Tensors]) -> None:
-        """Settle what no gradient shows, once, after training.
+        """Fit the parameters that have no gradient, once, after training.
 
         Args:
             examples: of runs spread over the train split, as evaluation makes them.

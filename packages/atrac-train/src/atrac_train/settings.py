@@ -1,114 +1,125 @@
-"""Settings of a training: one source for types, defaults and checks of YAML files and the command line.
+"""Settings of a training: these classes own names, types, defaults and checks, YAML files and the command line values.
 
 A file states what differs from the defaults, or from another file that its key `base` names, relative to it. Arguments
-of the command line are `key=value`, nested keys with dots, values as YAML has them; they count most.
+of the command line are `key=value`, nested keys with dots, values as YAML has them; they count most. OmegaConf reads
+both.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
-import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, fields, is_dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from atrac_bitstream import write_whole
 from atrac_data import NAMES
 
 COMMAND_LINE: Final = "command line"
-_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
-_Count = Annotated[int, Field(ge=1)]
-_CountOrNone = Annotated[int, Field(ge=0)]
-_Positive = Annotated[float, Field(gt=0)]
-_NotNegative = Annotated[float, Field(ge=0)]
-_Moment = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class DataSettings:
-    """What is trained on.
+    """Settings of the training data.
 
     Args:
         shards: folder with train/, validation/ and test/, as apps/extract.py writes it; empty for the built-in corpus.
-        evaluation: folder of shards whose validation/ and test/ count instead; empty for those that are trained on.
-        sounds: of the built-in corpus, by name; none for all.
+        evaluation: folder of shards whose validation/ and test/ are used instead; empty for those of `shards`.
+        sounds: names of the built-in sounds; none for all.
         seconds: length of each built-in sound.
-        variants: times each built-in sound is taken for training, at offsets of its own and at gains drawn.
-        gain: lowest and highest of these, dB.
+        variants: number of times each built-in sound is used for training, each with its own offset and gain.
+        gain: lowest and highest of these gains, dB.
         batch_size: items of a batch on each rank.
-        shuffle: items to draw from at random; a recording has 86 frames a second and channel.
-        workers: processes that read on each rank; 0 reads in the training process.
+        shuffle: number of items to draw from at random; a recording has 86 frames a second and channel.
+        workers: number of processes that read on each rank; 0 reads in the training process.
     """
 
     shards: str = ""
     evaluation: str = ""
-    sounds: tuple[Literal[NAMES], ...] = ()  # type: ignore[valid-type]
-    seconds: _Positive = 10.0
-    variants: _Count = 1
+    sounds: tuple[str, ...] = ()
+    seconds: float = 10.0
+    variants: int = 1
     gain: tuple[float, float] = (0.0, 0.0)
-    batch_size: _Count = 32
-    shuffle: _CountOrNone = 1024
-    workers: _CountOrNone = 0
+    batch_size: int = 32
+    shuffle: int = 1024
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"variants": 1, "batch_size": 1, "shuffle": 0, "workers": 0}
+        _check(self, "data.", least=least, positive=["seconds"])
+        for name in self.sounds:
+            if name not in NAMES:
+                raise ValueError(f"data.sounds: {name!r}, allowed {', '.join(NAMES)}")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW and its learning rate.
+    """Settings of AdamW and its learning rate.
 
     Args:
         learning_rate: the largest one, after the warm-up.
         final_learning_rate: that of the last step, unless the schedule is `constant`.
-        schedule: how it gets from one to the other.
+        schedule: how the learning rate falls from one to the other.
         warmup_steps: steps over which it rises from near 0.
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
         weight_decay: of AdamW; 0 is Adam.
         betas: of Adam.
     """
 
-    learning_rate: _Positive = 1e-3
-    final_learning_rate: _NotNegative = 0.0
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    warmup_steps: _CountOrNone = 0
-    clip_norm: _NotNegative = 0.0
-    weight_decay: _NotNegative = 0.0
-    betas: tuple[_Moment, _Moment] = (0.9, 0.999)
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("final_learning_rate", "warmup_steps", "clip_norm", "weight_decay"), 0)
+        _check(self, "optimizer.", least=least, positive=["learning_rate"])
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas = {self.betas}, allowed 0 or more and below 1")
+        if self.schedule == "exponential" and self.final_learning_rate == 0:
+            raise ValueError("optimizer.final_learning_rate = 0.0, allowed above 0 where the schedule is exponential")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class TrainingSettings:
-    """A training.
+    """Settings of a training.
 
     Args:
-        stage: what is trained, by name.
-        epochs: at most.
+        stage: name of what is trained.
+        epochs: largest number of epochs.
         steps_per_epoch: optimizer steps between two evaluations.
-        seed: of first weights, order of the data and whatever is drawn.
-        patience: epochs without a better validation loss after which it stops; 0 never.
-        keep: the weights of the epoch with the best validation loss, or of the last one, where losses of different
-            epochs do not compare; then patience must be 0.
+        seed: of the first weights, of the order of the data, and of all random numbers.
+        patience: epochs without a better validation loss after which training stops; 0 never stops early.
+        keep: `best` keeps the weights of the epoch with the best validation loss, `last` those of the last epoch, for
+            losses that do not compare between epochs; patience must be 0 then.
         checkpoint_epochs: epochs between checkpoints.
-        output: folder; default: runs/<stage>.
+        output: folder; empty for runs/STAGE.
         tensorboard: write for TensorBoard too.
         precision: of training; evaluation is in float32.
         model: keyword arguments of the stage.
         objective: keyword arguments of the objective.
-        data: what is trained on.
-        optimizer: how.
+        data: settings of the training data.
+        optimizer: settings of the optimizer.
     """
 
-    stage: str
-    epochs: _Count
-    steps_per_epoch: _Count
+    stage: str = MISSING
+    epochs: int = MISSING
+    steps_per_epoch: int = MISSING
     seed: int = 0
-    patience: _CountOrNone = 0
+    patience: int = 0
     keep: Literal["best", "last"] = "best"
-    checkpoint_epochs: _Count = 1
+    checkpoint_epochs: int = 1
     output: str = ""
     tensorboard: bool = False
     precision: Literal["float32", "bf16"] = "float32"
@@ -116,6 +127,13 @@ class TrainingSettings:
     objective: dict[str, Any] = field(default_factory=dict)
     data: DataSettings = field(default_factory=DataSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        _check(self, "", least={"epochs": 1, "steps_per_epoch": 1, "patience": 0, "checkpoint_epochs": 1})
+        if self.keep == "last" and self.patience:
+            raise ValueError(f"patience = {self.patience}, allowed 0 where the last weights are kept")
+        if (warmup := self.optimizer.warmup_steps) >= self.steps:
+            raise ValueError(f"optimizer.warmup_steps = {warmup}, allowed below the {self.steps} steps")
 
     @property
     def folder(self) -> Path:
@@ -141,51 +159,54 @@ def read_settings(files: Sequence[str | Path], overrides: Sequence[str] = ()) ->
         overrides: `key=value`.
 
     Raises:
-        ValueError: a key is unknown or missing, or a value not allowed; it says where it stood and what is allowed.
+        ValueError: a key is unknown or missing, or a value not allowed; the message says where and what is allowed.
         OSError: a file cannot be read.
     """
-    stated: dict[str, tuple[Any, str]] = {}
-    for file in files:
-        stated |= _of_file(Path(file), ())
-    for override in overrides:
-        key, value = parse_override(override)
-        stated |= _flat({key: value}, COMMAND_LINE)
-    nested = _nested({key: value for key, (value, _) in stated.items()})
+    merged: Any = OmegaConf.structured(TrainingSettings)
+    sources = [source for file in files for source in _sources(Path(file), ())]
+    for place, stated in [*sources, (COMMAND_LINE, read_overrides(overrides))]:
+        try:
+            merged = OmegaConf.merge(merged, stated)
+        except OmegaConfBaseException as error:
+            raise ValueError(_explained(error, place)) from None
+    for key in sorted(OmegaConf.missing_keys(merged)):
+        raise ValueError(f"{key} is not set; set it by {key}=VALUE or in a file")
     try:
-        # By way of JSON, whose lists are tuples to pydantic even where it converts nothing.
-        settings = TypeAdapter(TrainingSettings).validate_json(json.dumps(nested, default=str), strict=True)
-    except ValidationError as error:
-        raise ValueError(_explained(error, stated)) from None
-    rate = settings.optimizer
-    if rate.schedule == "exponential" and rate.final_learning_rate == 0:
-        raise ValueError("optimizer.final_learning_rate = 0.0, allowed above 0 where the schedule is exponential")
-    if settings.keep == "last" and settings.patience:
-        raise ValueError(f"patience = {settings.patience}, allowed 0 where the last weights are kept")
-    if rate.warmup_steps >= settings.steps:
-        raise ValueError(f"optimizer.warmup_steps = {rate.warmup_steps}, allowed below the {settings.steps} steps")
+        settings = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:  # a reference to a key that does not exist
+        raise ValueError(_explained(error, "settings")) from None
+    assert isinstance(settings, TrainingSettings)
     return settings
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """Return key and value of `key=value`. Raises: ValueError: it is no such text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"{text!r} ({COMMAND_LINE}): allowed key=value")
+def read_overrides(arguments: Sequence[str]) -> DictConfig:
+    """Read arguments of the command line. Raises: ValueError: one is not `key=value`."""
+    for argument in arguments:
+        if not argument.partition("=")[0] or "=" not in argument:
+            raise ValueError(f"{argument!r} ({COMMAND_LINE}): allowed key=value")
     try:
-        return key, yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{text!r} ({COMMAND_LINE}): no YAML: {error}") from None
+        return OmegaConf.from_dotlist(list(arguments))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{COMMAND_LINE}: no YAML: {_one_line(error)}") from None
+
+
+def explain_settings() -> str:
+    """Return the help text of all settings, from the classes' docstrings, with the defaults as YAML."""
+    classes = (TrainingSettings, DataSettings, OptimizerSettings)
+    parts = [(inspect.getdoc(one) or "").replace("Args:", "").replace("\n\n\n", "\n") for one in classes]
+    defaults = OmegaConf.to_yaml(OmegaConf.structured(TrainingSettings)).replace("???", "(to be set)")
+    return "\n\n".join([*parts, f"Defaults:\n\n{defaults}"])
 
 
 def claim(settings: TrainingSettings, *, write: bool) -> None:
-    """See that the output folder is that of the same training, or make it so.
+    """Check that the output folder holds the same training, or is new; write the settings into a new one.
 
     Args:
-        settings: the training's.
-        write: write the settings down if there are none.
+        settings: those of the training.
+        write: write them to the folder's settings.yaml if there is none.
 
     Raises:
-        ValueError: it is of another training; the first setting that differs is named.
+        ValueError: the folder holds another training; the first setting that differs is named.
         OSError: the folder cannot be written.
     """
     path = settings.folder / "settings.yaml"
@@ -196,97 +217,64 @@ def claim(settings: TrainingSettings, *, write: bool) -> None:
             there = None
         if not isinstance(there, Mapping):
             raise ValueError(f"{path}: not the settings of a training")
-        old, new = ({k: v[0] for k, v in _flat(one, "").items()} for one in (there, settings.as_dict()))
+        old, new = dict(_flat(there)), dict(_flat(settings.as_dict()))
         for key in [*new, *old]:
             if key != "output" and old.get(key) != new.get(key):
                 was, now = (repr(one[key]) if key in one else "not set" for one in (old, new))
                 raise ValueError(f"{settings.folder}: begun with {key} = {was}, now {now}; choose another output")
     elif write:
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(yaml.safe_dump(settings.as_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, yaml.safe_dump(settings.as_dict(), sort_keys=False, allow_unicode=True).encode())
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with numbers like 1e-3, which PyYAML takes for texts."""
+def _check(settings: Any, prefix: str, *, least: Mapping[str, int], positive: Sequence[str] = ()) -> None:
+    """Check that numbers are finite and at least so large, or above 0. Raises: ValueError."""
+    for name in (*least, *positive):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and (value >= least[name] if name in least else value > 0)):
+            allowed = f"{least[name]} or more" if name in least else "above 0"
+            raise ValueError(f"{prefix}{name} = {value}, allowed {allowed}")
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _of_file(path: Path, children: tuple[Path, ...]) -> dict[str, tuple[Any, str]]:
-    """Read a file and those it is based on; return values and where they stood, by dotted keys."""
+def _sources(path: Path, children: tuple[Path, ...]) -> list[tuple[str, Any]]:
+    """Return the files that a file is based on and the file itself: place and content of each, the first one first."""
     if path.resolve() in children:
         raise ValueError(f"{path}: is its own base")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no YAML: {error}") from None
-    if content is None:
-        content = {}
-    if not isinstance(content, dict) or not isinstance(content.get("base", ""), str):
+        content = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path}: no YAML: {_one_line(error)}") from None
+    if not isinstance(content, DictConfig) or not isinstance(content.get("base", ""), str):
         raise ValueError(f"{path}: allowed keys and values, and a file's name as base")
     base = content.pop("base", "")
-    below = _of_file(path.parent / base, (*children, path.resolve())) if base else {}
-    return below | _flat(content, str(path))
+    below = _sources(path.parent / base, (*children, path.resolve())) if base else []
+    return [*below, (str(path), content)]
 
 
-def _flat(values: Mapping[Any, Any], place: str) -> dict[str, tuple[Any, str]]:
-    flat: dict[str, tuple[Any, str]] = {}
+def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and their values."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= {f"{key}.{inner}": one for inner, one in _flat(value, place).items()}
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            flat[str(key)] = (value, place)
-    return flat
+            yield f"{prefix}{key}", value
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *outer, last = key.split(".")
-        at = nested
-        for name in outer:
-            if not isinstance(at.get(name), dict):
-                at[name] = {}
-            at = at[name]
-        if not (value == {} and isinstance(at.get(last), dict)):  # an empty mapping overrides nothing
-            at[last] = value
-    return nested
+def _explained(error: OmegaConfBaseException, place: str) -> str:
+    """Say in one line what is wrong, with the nearest known key if a key is unknown."""
+    key = error.full_key or ""
+    if not isinstance(error, ConfigKeyError):
+        return f"{f'{key} ' if key else ''}({place}): {_one_line(error)}"
+    known = [name for name, _ in _flat(TrainingSettings("", 1, 1).as_dict())]
+    last_part = {name.rpartition(".")[2]: name for name in reversed(known)}
+    names = last_part | {name: name for name in known}
+    near = difflib.get_close_matches(key, names, 1) or difflib.get_close_matches(key.rpartition(".")[2], names, 1)
+    hint = f"did you mean {names[near[0]]!r}?" if near else f"known are {', '.join(known)}"
+    return f"unknown setting {key!r} ({place}); {hint}"
 
 
-def _known(kind: Any = TrainingSettings) -> list[str]:
-    """List all keys, dotted."""
-    keys: list[str] = []
-    for one in fields(kind):
-        nested = one.default_factory
-        keys.append(one.name)
-        if is_dataclass(nested):
-            keys += [f"{one.name}.{inner}" for inner in _known(nested)]
-    return keys
-
-
-def _explained(error: ValidationError, stated: Mapping[str, tuple[Any, str]]) -> str:
-    """Say what is wrong with the first setting that is."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    if first["type"] in ("missing", "missing_argument"):
-        return f"{key} is not set; set it by {key}=VALUE or in a file"
-    prefixes = [".".join(path[:n]) for n in range(len(path), 0, -1)]
-    place = next((stated[one][1] for one in prefixes if one in stated), None)
-    if place is None:  # stood deeper
-        place = next((where for name, (_, where) in stated.items() if name.startswith(f"{key}.")), "?")
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden", "unexpected_property"):
-        return f"unknown setting {key!r} ({place}){_suggestion(key)}"
-    return f"{key} = {first['input']!r} ({place}): {first['msg'][0].lower()}{first['msg'][1:]}"
-
-
-def _suggestion(key: str) -> str:
-    known = _known()
-    by_name = {name.rpartition(".")[2]: name for name in reversed(known)} | {name: name for name in known}
-    near = difflib.get_close_matches(key, by_name, n=1) or difflib.get_close_matches(key.rpartition(".")[2], by_name, 1)
-    return f"; did you mean {by_name[near[0]]!r}?" if near else f"; known are {', '.join(known)}"
+def _one_line(error: Exception) -> str:
+    """Return an error's message without the lines that OmegaConf adds about its objects."""
+    return " ".join(
+        line.strip() for line in str(error).splitlines() if "full_key:" not in line and "_type=" not in line
+    )

@@ -1,10 +1,9 @@
-"""What a training leaves to follow it by: a log in lines of JSON, TensorBoard on request, progress, a picture."""
+"""How a training is followed: a log in lines of JSON, TensorBoard on request, progress, a picture of the losses."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,9 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from atrac_bitstream import write_whole
+from atrac_train.settings import TrainingSettings
 
 Line = dict[str, Any]
 
@@ -33,9 +35,7 @@ class JsonLog:
         kept = path.read_bytes().splitlines(keepends=True)[:lines] if path.exists() else []
         if len(kept) < lines or not all(line.endswith(b"\n") for line in kept):
             raise ValueError(f"{path}: {len(kept)} whole lines, expected {lines} or more")
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(b"".join(kept))
-        os.replace(temporary, path)
+        write_whole(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, line: Line) -> None:
@@ -63,26 +63,23 @@ def read_log(path: Path) -> list[Line]:
 
 
 class Tracker:
-    """Writes what is to be followed, on the first rank; does nothing on others.
+    """Writes log and TensorBoard files and shows progress on the first rank; does nothing on others.
 
     Args:
-        folder: for log.jsonl and tensorboard/.
+        settings: those of the training; log.jsonl and tensorboard/ lie in its folder.
         lines: lines of the log to keep.
-        epochs, steps: of the training, and of an epoch.
         first: whether this is the first rank.
-        tensorboard: write for TensorBoard too.
 
     Raises:
         ValueError: TensorBoard is not installed, or the log has fewer lines than it should.
         OSError: a file cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, lines: int, *, epochs: int, steps: int, first: bool = True, tensorboard: bool = False
-    ) -> None:
-        self._epochs, self._steps, self._first = epochs, steps, first
-        self._board = _board(folder / "tensorboard", lines * steps) if first and tensorboard else None
-        self._log = JsonLog(folder / "log.jsonl", lines) if first else None
+    def __init__(self, settings: TrainingSettings, lines: int, *, first: bool = True) -> None:
+        self._epochs, self._steps, self._first = settings.epochs, settings.steps_per_epoch, first
+        board = first and settings.tensorboard
+        self._board = _board(settings.folder / "tensorboard", lines * self._steps) if board else None
+        self._log = JsonLog(settings.folder / "log.jsonl", lines) if first else None
         self._console = Console(stderr=True)
 
     @contextmanager
@@ -130,36 +127,3 @@ def _board(folder: Path, step: int) -> Any:
     except ImportError as error:
         raise ValueError("tensorboard = True, but TensorBoard is not installed: pip install tensorboard") from error
     return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-def draw_curve(log: Path, picture: Path, start: float | None = None) -> None:
-    """Draw training and validation loss over the epochs, on a logarithmic scale if they are above 0.
-
-    Args:
-        log: of the training, one line or more.
-        picture: the PNG file to write.
-        start: validation loss before the first epoch, if it is known.
-
-    Raises: OSError
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    lines = read_log(log)
-    epochs = [line["epoch"] for line in lines]
-    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    for group, label in (("train", "training"), ("validation", "validation")):
-        axes.plot(epochs, [line[group]["loss"] for line in lines], marker="." if len(lines) < 50 else "", label=label)
-    if start is not None:
-        axes.axhline(start, color="C1", linewidth=1, linestyle=":", zorder=0, label="validation, before")
-    best = min(lines, key=lambda line: float(line["validation"]["loss"]))
-    axes.axvline(best["epoch"], color="0.7", linewidth=1, zorder=0, label=f"best, epoch {best['epoch']}")
-    losses = [line[group]["loss"] for line in lines for group in ("train", "validation")]
-    if all(math.isfinite(loss) and loss > 0 for loss in losses):
-        axes.set_yscale("log")
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(picture))

@@ -96,7 +96,8 @@ class AllocatorObjective(Objective):
 
     def _width(self, first: float, last: float) -> float:
         """Return a width of this moment of training; evaluation is at the last one, so that epochs compare."""
-        return first * (last / first) ** (min(float(self.progress), 1.0) if self.training else 1.0)
+        progress = min(float(self.progress), 1.0) if self.training else 1.0
+        return float(first * (last / first) ** progress)
 
     def _likelihood(self, example: Tensors, levels: Tensor, widths: dict[str, float]) -> Tensor:
         """Return the logarithm of how likely the teacher's word lengths are. Shape: levels [U, L] -> [U, L, S]."""
@@ -160,7 +161,9 @@ class AllocatorObjective(Objective):
         """Add to the tables of each rule what agrees most often."""
         offsets = torch.arange(-reach, reach + pace / 2, pace)
         pairs = torch.cartesian_prod(offsets, offsets)
-        reached = torch.cat([self._agreement(units, self.stage.boosted, some, every) for some in pairs.split(64)])
+        reached = torch.cat(
+            [self._agreement(units, self.stage.boosted, some, every) for some in torch.split(pairs, 64)]
+        )
         self.stage.tables.add_(pairs[reached.argmax()].to(self.stage.tables)[:, None, None])
 
     def _agreement(self, units: Tensors, order: list[int], added: Tensor, every: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,8 @@ class BandError(nn.Module):
             return level.square().mean(-1).add(1e-6).sqrt().mean()
 
     def _bands(self, signal: Tensor) -> Tensor:
-        return power_spectrogram(signal, 1024, 256)[..., :512].unflatten(-1, (64, 8)).mean(-1)
+        bins = power_spectrogram(signal, 1024, 256)[..., :512]
+        return bins.reshape(*bins.shape[:-1], 64, 8).mean(-1)
 
 
 LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
@@ -60,13 +61,12 @@ LOSSES: Final[dict[str, Callable[[], nn.Module]]] = {
     "lsd": lambda: Loss(log_spectral_distance, n_fft=1024, hop=256),
     "bands": BandError,
     "nmr": lambda: Loss(nmr, ear=EarModel(n_fft=1024, bands_per_bark=2)),
-    "nmr-fine": lambda: Loss(nmr, ear=EarModel(hop=1024, bands_per_bark=3, spreading="fixed")),
 }
-"""What the decoded sound may be judged by. What `measure` reports looks more finely, and differently."""
+"""Losses of the decoded sound. What `measure` reports is finer: it is not what training minimises."""
 AUXILIARY: Final = (
     "bands", "bsm", "spectrum", "idsf", "scaled", "idwl", "quantized", "dec_spectrum", "dec_bands",
 )  # fmt: skip
-"""What the teacher may be followed in on the way."""
+"""Fields in which the codec may be kept close to the teacher."""
 MEASURED: Final[dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "NMR (dB)": nmr,
     "LSD (dB)": log_spectral_distance,
@@ -107,7 +107,11 @@ class CodecFolderObjective(Objective):
                 raise ValueError(f"objective.train: {role} is a {type(stage).__name__}, which has nothing to learn")
             stage.requires_grad_(True)
         if not self._rates:
-            raise ValueError("objective.train: allowed one stage to train or more")
+            raise ValueError("objective.train: name at least one stage to train")
+
+    @classmethod
+    def saved(cls, weights: str, role: str, settings: Mapping[str, Any]) -> Self:
+        return cls({}, **{**settings, "start": weights})
 
     def _halves(self) -> dict[str, nn.Module]:
         """Return the half of the codec that holds each role."""
@@ -144,7 +148,6 @@ class CodecObjective(CodecFolderObjective):
 
     fields: tuple[str, ...] = ("pcm",)
     frames: int = 32
-    fine_tunes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -157,14 +160,20 @@ class CodecObjective(CodecFolderObjective):
         auxiliary: dict[str, float] | None = None,
     ) -> None:
         super().__init__(model, train=train, start=start, decoder=decoder)
+        self._arguments: dict[str, Any] = {
+            "train": train, "losses": losses, "start": start, "decoder": decoder, "auxiliary": auxiliary
+        }  # fmt: skip
         self.weights = {
             "losses": _check("objective.losses", losses, LOSSES),
             "auxiliary": _check("objective.auxiliary", auxiliary or {}, AUXILIARY),
         }
         if not any(self.weights.values()):
-            raise ValueError("objective: allowed one loss or more")
+            raise ValueError("objective: name at least one loss")
         self.fields = ("pcm", *self.weights["auxiliary"])
         self.losses = nn.ModuleDict({name: LOSSES[name]() for name in self.weights["losses"]})
+
+    def origin(self) -> CodecObjective:
+        return CodecObjective({}, **self._arguments)
 
     def example(self, batch: Tensors, generator: torch.Generator) -> Tensors:
         # An item of a training batch is a channel, a run of an evaluation has all of its recording's.

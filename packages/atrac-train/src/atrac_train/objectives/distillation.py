@@ -79,7 +79,7 @@ class DistillationObjective(CodecFolderObjective):
     def _error(self, example: Tensors) -> Tensor:
         """Return the difference of importances, each sound unit's mean taken off. Shape: [B, F, 52]."""
         allocator: Any = self.codec.encoder.allocator
-        found = allocator.importance(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
+        found: Tensor = allocator.importance(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
         difference = found - example["importance"]
         return difference - difference.mean(-1, keepdim=True)
 

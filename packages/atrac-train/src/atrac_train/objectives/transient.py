@@ -122,7 +122,7 @@ class TransientObjective(Objective):
             clicks = torch.rand(items, len(time), generator=generator) < CLICKS
             clicking = noise + loud * clicks * noise.sign()
             bands.append(torch.where(torch.rand(items, 1, generator=generator) < 0.5, tones, clicking))
-        return torch.cat([band.unflatten(-1, (frames, -1)) for band in bands], -1)
+        return torch.cat([band.reshape(items, frames, -1) for band in bands], -1)
 
 
 def _jumping(items: int, samples: int, length: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,7 +29,7 @@ def new_figure(title: str, height: float) -> Figure:
 def save(figure: Figure, picture: Path) -> Path:
     """Write a PNG and its folder. Raises: OSError."""
     picture.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(picture))
+    figure.savefig(picture, format="png")
     return picture
 
 
@@ -42,7 +41,8 @@ def array(tensor: Tensor) -> Array:
 
 def decibel(power: Any) -> Array:
     """Return 10 log10, at least -200 dB."""
-    return 10 * np.log10(np.maximum(power, _FLOOR))
+    level: Array = 10 * np.log10(np.maximum(power, _FLOOR))
+    return level
 
 
 def snr(energy: float, error: float) -> str:
