@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from atrac_bitstream import write_whole
@@ -29,11 +32,13 @@ from atrac_data import (
     frame_loader,
     write_corpus,
 )
-from atrac_train.objective import Objective, Tensors
+from atrac_train.objective import Objective, Scores, Tensors
 from atrac_train.settings import DataSettings, TrainingSettings
 
 Batch = dict[str, Tensor]
 """Field name to tensor."""
+CALIBRATION_RUNS: Final = 100
+"""Runs of the train split that an objective is calibrated with after training."""
 
 
 class TrainingData:
@@ -121,6 +126,42 @@ class TrainingData:
                 channels, frames = next(iter(run.values())).shape[:2]
                 yield channels * frames, example
 
+    @torch.no_grad()
+    def evaluate(self, split: str) -> tuple[Scores, Scores]:
+        """Return mean losses of the objective, each frame counting the same, and its scores, over all ranks.
+
+        Raises: DataError
+        """
+        frames, losses, sums = 0, defaultdict[str, float](float), defaultdict[str, Any](float)
+        for count, example in self.examples(split):
+            frames += count
+            for name, loss in self.objective(example).items():
+                losses[name] += count * loss.item()
+            for name, value in self.objective.measure(example).items():
+                sums[name] = sums[name] + value.detach().cpu()
+        ranks = gather_object([(frames, dict(losses), dict(sums))])
+        total = sum(frames for frames, _, _ in ranks)
+        means = {name: loss / total for name, loss in _added([losses for _, losses, _ in ranks]).items()}
+        return means, self.objective.scores(_added([sums for _, _, sums in ranks]))
+
+    def measure(self) -> dict[str, dict[str, float | None]]:
+        """Return losses and scores of both splits that are not trained on; None where a number is not finite.
+
+        Raises: DataError
+        """
+        measured = {}
+        for split in ("validation", "test"):
+            losses, scores = self.evaluate(split)
+            named = {name if name == "loss" else f"loss {name}": value for name, value in losses.items()}
+            measured[split] = {
+                name: value if math.isfinite(value) else None for name, value in {**named, **scores}.items()
+            }
+        return measured
+
+    def calibrate(self) -> None:
+        """Calibrate the objective on runs spread over the train split. Raises: DataError."""
+        self.objective.calibrate([example for _, example in self.examples("train", CALIBRATION_RUNS)])
+
     def about(self) -> dict[str, Any]:
         """Describe the train split: teacher, recordings by licence, frames of one channel."""
         shards = [Shard(path) for path in find_shards(self.folder / "train")]
@@ -180,6 +221,14 @@ def corpus_shards(
     write_whole(done, json.dumps(content).encode())
     shutil.rmtree(recordings)
     return shards
+
+
+def _added(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    added = defaultdict[str, Any](float)
+    for part in parts:
+        for name, value in part.items():
+            added[name] = added[name] + value
+    return dict(added)
 
 
 def _derived_seed(*parts: object) -> int:

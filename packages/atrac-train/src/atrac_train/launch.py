@@ -25,7 +25,7 @@ from atrac_bitstream import AtracError
 from atrac_train.data import TrainingData, corpus_shards
 from atrac_train.loop import train
 from atrac_train.objective import Objective
-from atrac_train.report import report_training, report_weights, show
+from atrac_train.report import report, show
 from atrac_train.settings import TrainingSettings, claim, explain_settings, read_overrides, read_settings
 
 CONFIGS: Final = Path(__file__).parent / "configs"
@@ -116,10 +116,8 @@ def _run(app: App, settings: TrainingSettings, weights: str | None, accelerator:
                 show(json.loads(done.read_text()))
             return
     data = _open_data(settings, objective, accelerator)
-    if weights is not None:
-        report_weights(data, settings, weights, accelerator)
-    else:
-        report_training(data, settings, train(data, settings, accelerator), accelerator)
+    trained = train(data, settings, accelerator) if weights is None else {}
+    report(data, settings, accelerator, trained, weights or "")
 
 
 def _open_data(settings: TrainingSettings, objective: Objective, accelerator: Accelerator) -> TrainingData:

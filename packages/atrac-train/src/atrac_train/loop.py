@@ -7,10 +7,12 @@ the curve that it would have given.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -18,17 +20,54 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from atrac_bitstream import AtracError, write_whole
 from atrac_train.data import TrainingData
 from atrac_train.objective import Objective, Scores
 from atrac_train.settings import OptimizerSettings, TrainingSettings
-from atrac_train.state import BEST, State, TrainingError, load, load_state, save, save_state
 from atrac_train.tracking import Tracker
 
-CALIBRATION_RUNS: Final = 100
-"""Runs of the train split that an objective is calibrated with after training."""
+CHECKPOINT: Final = "checkpoint.pt"
+"""File of everything that training goes on from."""
+BEST: Final = "best.pt"
+"""File of the weights that are kept."""
 
 
-def train(data: TrainingData, settings: TrainingSettings, accelerator: Accelerator) -> State:
+class TrainingError(AtracError):
+    """A training cannot go on; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a training is.
+
+    Args:
+        epoch: finished epochs; the log has as many lines.
+        best_epoch: the one whose weights are kept: with the smallest validation loss, if not the last.
+        best_loss: that loss.
+        seconds: that the epochs took.
+        ranks: processes that share the training.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    seconds: float = 0.0
+    ranks: int = 1
+
+    def finished(self, settings: TrainingSettings) -> bool:
+        """Return whether nothing is left to do."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= settings.epochs or (settings.patience > 0 and waited >= settings.patience)
+
+    def after(self, loss: float, seconds: float, keep: str) -> State:
+        """Return the state after one more epoch with this validation loss."""
+        epoch = self.epoch + 1
+        better = keep == "last" or loss < self.best_loss
+        best = (epoch, loss) if better else (self.best_epoch, self.best_loss)
+        return State(epoch, *best, self.seconds + seconds, self.ranks)
+
+
+def train(data: TrainingData, settings: TrainingSettings, accelerator: Accelerator) -> dict[str, Any]:
     """Train until the epochs are over or the validation loss has not fallen for long, or go on with it.
 
     Args:
@@ -36,6 +75,9 @@ def train(data: TrainingData, settings: TrainingSettings, accelerator: Accelerat
         settings: those of the training; checkpoint, best weights and log lie in its folder.
         accelerator: made with `step_scheduler_with_optimizer=False`, so that a step of the schedule is a step of the
             optimizer on any number of ranks.
+
+    Returns:
+        Number of epochs, the best one, their seconds, and the number of ranks.
 
     Raises:
         TrainingError: a loss is not finite, the ranks' weights are not the same, or the checkpoint is not readable, of
@@ -48,10 +90,10 @@ def train(data: TrainingData, settings: TrainingSettings, accelerator: Accelerat
     print(f"rank {accelerator.process_index}: weights {weights_hash(objective)} after {state.epoch} epochs", flush=True)
     accelerator.wait_for_everyone()
     accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # from here on without autocast
-    objective.load_state_dict(load(settings.folder / BEST)["objective"])
-    objective.calibrate([example for _, example in data.examples("train", CALIBRATION_RUNS)])
-    _check_equal(objective, "calibration")
-    return state
+    objective.load_state_dict(_load(settings.folder / BEST)["objective"])
+    data.calibrate()
+    about = {"epochs": state.epoch, "best_epoch": state.best_epoch}
+    return {**about, "seconds": round(state.seconds, 1), "ranks": state.ranks}
 
 
 class _Trainer:
@@ -74,14 +116,14 @@ class _Trainer:
         """Run the epochs that are left."""
         settings, folder, first = self.settings, self.settings.folder, self.accelerator.is_main_process
         parts = {"objective": self.objective, "optimizer": self.optimizer, "schedule": self.schedule}
-        state = load_state(folder, parts, self.accelerator.num_processes)
+        state = _load_state(folder, parts, self.accelerator.num_processes)
         with Tracker(settings, state.epoch, first=first) as tracker:
             while not state.finished(settings):
                 epoch, started = state.epoch + 1, time.perf_counter()
                 with tracker.epoch(epoch) as advance:
                     losses = self._train_epoch(epoch, advance)
                 _check_equal(self.objective, f"epoch {epoch}")
-                validation, scores = evaluate(self.data, "validation")
+                validation, scores = self.data.evaluate("validation")
                 _check_finite(validation, f"validation after epoch {epoch}")
                 seconds = time.perf_counter() - started
                 state = state.after(validation["loss"], seconds, settings.keep)
@@ -94,9 +136,9 @@ class _Trainer:
                 }
                 tracker.write({**line, "train": losses, "validation": validation, "scores": scores})
                 if first and state.best_epoch == epoch:
-                    save(folder / BEST, {"objective": self.objective.state_dict(), "epoch": epoch})
+                    _save(folder / BEST, {"objective": self.objective.state_dict(), "epoch": epoch})
                 if first and (epoch % settings.checkpoint_epochs == 0 or state.finished(settings)):
-                    save_state(folder, state, parts)
+                    _save_state(folder, state, parts)
         return state
 
     def _train_epoch(self, epoch: int, advance: Callable[[], None]) -> Scores:
@@ -139,26 +181,6 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     return high
 
 
-@torch.no_grad()
-def evaluate(data: TrainingData, split: str) -> tuple[Scores, Scores]:
-    """Return mean losses of the objective, each frame counting the same, and its scores on a split, over all ranks.
-
-    Raises: AtracError, OSError: as reading the data does.
-    """
-    objective = data.objective
-    frames, losses, sums = 0, defaultdict[str, float](float), defaultdict[str, Any](float)
-    for count, example in data.examples(split):
-        frames += count
-        for name, loss in objective(example).items():
-            losses[name] += count * loss.item()
-        for name, value in objective.measure(example).items():
-            sums[name] = sums[name] + value.detach().cpu()
-    ranks = gather_object([(frames, dict(losses), dict(sums))])
-    total = sum(frames for frames, _, _ in ranks)
-    means = {name: loss / total for name, loss in _added([losses for _, losses, _ in ranks]).items()}
-    return means, objective.scores(_added([sums for _, _, sums in ranks]))
-
-
 def weights_hash(module: nn.Module) -> str:
     """Return eight hexadecimal digits that stand for a module's parameters."""
     digest = hashlib.sha256()
@@ -166,14 +188,6 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(f"{name} {list(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:8]
-
-
-def _added(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    added = defaultdict[str, Any](float)
-    for part in parts:
-        for name, value in part.items():
-            added[name] = added[name] + value
-    return dict(added)
 
 
 def _check_finite(losses: Mapping[str, Any], where: str) -> None:
@@ -187,3 +201,43 @@ def _check_equal(objective: Objective, where: str) -> None:
     hashes = gather_object([weights_hash(objective)])
     if len(set(hashes)) > 1:
         raise TrainingError(f"{where}: the ranks have weights {', '.join(hashes)}, allowed equal ones")
+
+
+def _save_state(folder: Path, state: State, parts: Mapping[str, Any]) -> None:
+    """Write the checkpoint: the state and the `state_dict` of each part. Raises: OSError."""
+    _save(folder / CHECKPOINT, {"state": asdict(state), **{name: part.state_dict() for name, part in parts.items()}})
+
+
+def _load_state(folder: Path, parts: Mapping[str, Any], ranks: int) -> State:
+    """Load the checkpoint, if there is one, into the parts. Raises: TrainingError, OSError."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return State(ranks=ranks)
+    checkpoint = _load(path)
+    try:
+        state = State(**checkpoint["state"])
+        for name, part in parts.items():
+            part.load_state_dict(checkpoint[name])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{path}: of another model: {error}") from error
+    if state.ranks != ranks:
+        raise TrainingError(f"{path}: of a training on {state.ranks} ranks, now there are {ranks}")
+    return state
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all. Raises: OSError."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_whole(path, file.getvalue())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Read what `_save` wrote; no stored code runs. Raises: TrainingError: the file is damaged; OSError."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of torch.load
+        raise TrainingError(f"{path}: not readable as a checkpoint: {error}") from error
+    return content

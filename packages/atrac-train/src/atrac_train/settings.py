@@ -169,12 +169,13 @@ def read_settings(files: Sequence[str | Path], overrides: Sequence[str] = ()) ->
             merged = OmegaConf.merge(merged, stated)
         except OmegaConfBaseException as error:
             raise ValueError(_explained(error, place)) from None
-    for key in sorted(OmegaConf.missing_keys(merged)):
-        raise ValueError(f"{key} is not set; set it by {key}=VALUE or in a file")
     try:
-        settings = OmegaConf.to_object(merged)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        settings = None if missing else OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:  # a reference to a key that does not exist
         raise ValueError(_explained(error, "settings")) from None
+    if missing:
+        raise ValueError(f"{missing[0]} is not set; set it by {missing[0]}=VALUE or in a file")
     assert isinstance(settings, TrainingSettings)
     return settings
 

@@ -57,6 +57,13 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write `plain` content as a JSON file, whole or not at all, and make its folder. Raises: OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(path, (text + "\n").encode())
+
+
 def read_log(path: Path) -> list[Line]:
     """Return the lines of a log. Raises: OSError."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

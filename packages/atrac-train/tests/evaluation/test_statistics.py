@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from atrac_train.evaluation.results import (
-    ALL,
-    Bits,
-    Evaluation,
-    Interval,
-    Item,
-    Row,
-    Settings,
-    Summary,
-    labels,
-    read_evaluation,
-)
+from atrac_train.evaluation.results import ALL, Bits, Interval, Item, Row, Summary, labels
 from atrac_train.evaluation.statistics import bits_by_encoder, interval, summarise
 
 SIGNS = {"SNR": 1, "NMR": -1}
@@ -114,25 +102,3 @@ def test_bits_are_means_over_sound_units():
 def test_pairs_go_by_the_encoder_alone_where_there_is_one_decoder():
     assert list(labels([("x", "f"), ("y", "f")]).values()) == ["x", "y"]
     assert list(labels([("x", "f"), ("x", "g")]).values()) == ["x to f", "x to g"]
-
-
-def evaluation() -> Evaluation:
-    rows = [row(name, encoder, 1.0, None) for name in NAMES for encoder in ("first", "other")]
-    items = [item(name) for name in NAMES]
-    settings = Settings("test", 0.0, 10.0, ["first", "other"], ["ffmpeg"], {}, {}, {"torch": "2"})
-    summary = summarise(rows, items, SIGNS)
-    return Evaluation(settings, {"SNR": "more", "NMR": "less"}, items, rows, {}, summary)
-
-
-def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path):
-    written = evaluation()
-    written.write(tmp_path / "evaluation.json")
-    assert read_evaluation(tmp_path / "evaluation.json") == written
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
-
-
-@pytest.mark.parametrize("text", ['{"schema": "atrac-evaluation/1"}', "[]", "{"])
-def test_another_schema_is_refused(tmp_path: Path, text: str):
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=r"schema|Expecting"):
-        read_evaluation(tmp_path / "x.json")

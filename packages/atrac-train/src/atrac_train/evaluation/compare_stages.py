@@ -7,7 +7,6 @@ samples on. OUT gets all numbers in stages.json.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from atrac_bitstream import AtracError, write_whole
+from atrac_bitstream import AtracError
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import AudioReader, NNFullCodec
 from atrac_codec.trace import STAGE_OF_FIELD
@@ -30,7 +29,7 @@ from atrac_data import NAMES, SEEDS, SPLITS, render
 from atrac_train.evaluation.coders import found_device
 from atrac_train.evaluation.recordings import ALL_SPLITS, of_split, tracked
 from atrac_train.evaluation.stages import COLUMNS, COMPARABLE, INTEGERS, Comparison
-from atrac_train.tracking import plain
+from atrac_train.tracking import write_json
 
 TEACHER: Final = "bitexact"
 SECONDS: Final = 10.0
@@ -64,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = tyro.cli(Arguments, args=argv, description=__doc__)
     try:
         report = compare(args)
-        text = json.dumps(plain(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_whole(args.output / "stages.json", text.encode())
+        write_json(args.output / "stages.json", report)
     except (AtracError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

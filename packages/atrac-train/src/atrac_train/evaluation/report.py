@@ -23,8 +23,7 @@ _PAGE: Final = Path(__file__).with_name("report.html")
 _NOTE: Final = (
     "Means over recordings with 95 % intervals, bootstrapped by recording; below, the difference to the first column, "
     "likewise, and the number of recordings in which it is better. Only recordings count that all columns have the "
-    "score for. <em>NMR as trained</em> is a training loss: wider bands, the same spreading at any level. The best is "
-    "bold."
+    "score for. The best is bold."
 )
 _Pair = tuple[str, str]
 

@@ -7,16 +7,14 @@ A number that is not finite, or that could not be measured, is null. Lists by ba
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from atrac_bitstream import write_whole
-from atrac_train.tracking import plain
+from atrac_train.tracking import write_json
 
 SCHEMA: Final = "atrac-evaluation/2"
 ALL: Final = "all"
@@ -173,26 +171,7 @@ class Evaluation:
 
     def write(self, path: Path) -> None:
         """Write JSON, whole or not at all. Raises: OSError."""
-        text = (
-            json.dumps(plain({"schema": SCHEMA} | asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
-        write_whole(path, text.encode())
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Read what `Evaluation.write` wrote. Raises: OSError; ValueError: the file has another schema."""
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise ValueError(f"{path}: allowed results with schema {SCHEMA!r}")
-    intervals = ("value", "difference")
-    content["settings"] = Settings(**content["settings"])
-    content["recordings"] = [Item(**one) for one in content["recordings"]]
-    content["rows"] = [Row(**one | {"bits": one["bits"] and Bits(**one["bits"])}) for one in content["rows"]]
-    content["bits"] = {name: Bits(**one) for name, one in content["bits"].items()}
-    content["summary"] = [
-        Summary(**one | {name: one[name] and Interval(**one[name]) for name in intervals}) for one in content["summary"]
-    ]
-    return Evaluation(**content)
+        write_json(path, {"schema": SCHEMA} | asdict(self))
 
 
 def labels(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:

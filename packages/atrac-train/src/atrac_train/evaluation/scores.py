@@ -16,11 +16,9 @@ from atrac_bitstream import tables as t
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_losses import log_spectral_distance, noise_to_mask, pesq, pre_echo, segmental_snr, snr, stoi
 from atrac_train.evaluation.results import Bits
-from atrac_train.objectives.codec import LOSSES
 
 SCORES: Final = {
     "NMR (dB)": -1,
-    "NMR as trained (dB)": -1,
     "disturbed (%)": -1,
     "LSD (dB)": -1,
     "LSD to 16 kHz (dB)": -1,
@@ -28,9 +26,7 @@ SCORES: Final = {
     "segmental SNR (dB)": 1,
     "pre-echo (dB)": -1,
 }
-"""Name to sign: 1 if more is better, -1 if less is better. The noise-to-mask ratio as trained is the loss `nmr-fine`,
-with wider bands, the same spreading at any level and half as many frames; it exposes overfitting to
-the training metric."""
+"""Name to sign: 1 if more is better, -1 if less is better."""
 SPEECH_SCORES: Final = {"STOI": 1, "PESQ": 1}
 """Measures of speech; PESQ is its wide-band form, on sound resampled to 16 kHz."""
 _PACKAGES: Final = {"STOI": "pystoi", "PESQ": "pesq"}
@@ -47,7 +43,6 @@ def score(original: NDArray[np.float32], decoded: NDArray[np.float32]) -> dict[s
     ear = noise_to_mask(a, b)
     return {
         "NMR (dB)": ear.ratio.mean().item(),
-        "NMR as trained (dB)": LOSSES["nmr-fine"]()(a, b).item(),
         "disturbed (%)": 100 * ear.disturbed.mean().item(),
         "LSD (dB)": log_spectral_distance(a, b).item(),
         "LSD to 16 kHz (dB)": log_spectral_distance(a, b, f_max=16000).item(),
