@@ -105,7 +105,12 @@ def check_roles(roles: dict[str, str]) -> Iterator[str]:
     for role, abstract in roles.items():
         path = ROOT / f"packages/atrac-modules/src/atrac_modules/{role}.py"
         classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-        siblings = {c.name for c in classes if any(isinstance(b, ast.Name) and b.id == abstract for b in c.bases)}
+        everywhere = [node for file in path.parent.glob("*.py") for node in ast.parse(file.read_text()).body]
+        siblings = {
+            node.name
+            for node in everywhere
+            if isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == abstract for b in node.bases)
+        }
         where = path.relative_to(ROOT)
         if abstract not in {c.name for c in classes}:
             yield f"{where}: no class {abstract}"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atrac_modules import ShapeError, Stage
+from atrac_modules import ReferenceScaler, ShapeError, Stage
 
 GOLDEN = Path(__file__).parent / "golden" / "stages.npz"
 BSM_SHORT = torch.tensor([2.0, 2.0, 3.0])
@@ -47,6 +47,26 @@ def random_bsm(generator: torch.Generator) -> Callable[..., Tensor]:
         return (torch.randint(2, (*leading, 3), generator=generator) * BSM_SHORT).to(dtype)
 
     return draw
+
+
+@pytest.fixture
+def sound_units(generator: torch.Generator, random_bsm: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectra of all slopes and levels, one of them silent, with their idsf and bsm [3, 10, …]."""
+    decay = torch.logspace(0, -4, 512) ** torch.rand(3, 10, 1, generator=generator)
+    level = 10.0 ** -torch.randint(0, 5, (3, 10, 1), generator=generator)
+    spectrum = (torch.randn(3, 10, 512, generator=generator) * decay * level).clamp(-2, 2)
+    spectrum[0, 0] = 0
+    bsm = random_bsm(3, 10)
+    return spectrum, ReferenceScaler()(spectrum, bsm), bsm
+
+
+@pytest.fixture
+def jumping_bands(generator: torch.Generator) -> Tensor:
+    """Bands of noise whose level jumps, in half of the frames also within the frame [3, 8, 512]."""
+    noise = torch.randn(3, 8, 8, 64, generator=generator)
+    levels = torch.randint(0, 4, (3, 8, 8, 1), generator=generator)
+    levels[:, 4:] = levels[:, 4:, :1]
+    return (noise * 10.0**-levels).flatten(-2)
 
 
 @pytest.fixture
@@ -131,18 +151,22 @@ def gets_slopes() -> Callable[..., None]:
 def slopes_are_differences(generator: torch.Generator) -> Callable[..., None]:
     """Check the slope of a loss along a random direction of some weights against the loss on either side."""
 
-    def check(weights: list[nn.Parameter], loss: Callable[[], Tensor], step: float = 1e-6) -> None:
+    def check(
+        weights: list[nn.Parameter],
+        loss: Callable[[], Tensor],
+        step: float = 1e-6,
+        hard: Callable[[], Tensor] | None = None,
+    ) -> None:
+        """Expect that `loss` has its true slopes, and `hard`, a loss of whole numbers, the same ones."""
         directions = [torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in weights]
         slopes = torch.autograd.grad(loss(), weights)
-        slope = sum((s * d).sum().item() for s, d in zip(slopes, directions, strict=True))
-        ends = []
+        for own, same in zip(slopes, torch.autograd.grad(hard(), weights) if hard else slopes, strict=True):
+            torch.testing.assert_close(same, own, rtol=1e-9, atol=1e-9)
+        slope, ends = sum((s * d).sum().item() for s, d in zip(slopes, directions, strict=True)), []
         with torch.no_grad():
-            for sign in (1, -1):
-                for w, d in zip(weights, directions, strict=True):
-                    w += sign * step * d
+            for move in (step, -2 * step, step):  # to either side and back
+                torch._foreach_add_(weights, directions, alpha=move)
                 ends.append(loss().item())
-                for w, d in zip(weights, directions, strict=True):
-                    w -= sign * step * d
         assert slope != 0
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
 

@@ -5,6 +5,7 @@ import torch
 
 from atrac_bitstream.tables import BFU_BANDS, BFU_OFFSETS, BFU_SIZES, BFU_STARTS_SHORT
 from atrac_modules import BfuLayout
+from atrac_modules.bfu import carries
 
 
 def slow_places(bsm: list[float]) -> list[list[int]]:
@@ -23,6 +24,7 @@ def test_layout_matches_the_tables(modes, generator):
     assert torch.equal(layout.ungroup(grouped, bsm), spectrum)
     assert torch.equal(layout.maximum(spectrum, bsm), torch.stack([spectrum[p].abs().max() for p in places]))
     torch.testing.assert_close(layout.sum(spectrum, bsm), torch.stack([spectrum[p].sum() for p in places]))
+    torch.testing.assert_close(layout.mean(spectrum, bsm), torch.stack([spectrum[p].mean() for p in places]))
     expanded = layout.expand(per_bfu, bsm)
     for bfu, place in enumerate(places):
         assert (expanded[place] == per_bfu[bfu]).all()
@@ -41,3 +43,8 @@ def test_rows_are_given_to_the_coefficients_of_their_bfu(generator, random_bsm):
     layout, bsm, rows = BfuLayout(), random_bsm(6), torch.randn(6, 52, 3, generator=generator)
     expected = torch.stack([layout.expand(rows[..., k], bsm) for k in range(3)], -1)
     assert torch.equal(layout.expand_rows(rows, bsm), expected)
+
+
+def test_the_first_bfus_are_carried():
+    assert carries(torch.tensor([20, 52])).sum(-1).tolist() == [20, 52]
+    assert carries(torch.tensor(28))[:28].all()

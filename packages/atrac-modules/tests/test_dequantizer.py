@@ -26,36 +26,24 @@ def taught(hidden: int = 0) -> NeuralDequantizer:
 
 
 @pytest.fixture
-def frames(generator, random_bsm):
-    """Legal values: quantized, idsf, idwl, bsm."""
-    idwl = torch.randint(0, 16, (3, 4, 52), generator=generator).float()
-    idsf = torch.randint(0, 64, (3, 4, 52), generator=generator).float()
-    quantized = torch.randint(-1, 2, (3, 4, 512), generator=generator).float()
-    return quantized, idsf, idwl, random_bsm(3, 4)
-
-
-@pytest.fixture
 def legal(generator, random_bsm):
     """Values over the whole range of each word length, 0 where there are no bits; float64."""
-    idwl = torch.randint(0, 16, (3, 40, 52), generator=generator).double()
-    idsf = torch.randint(0, 64, (3, 40, 52), generator=generator).double()
-    bsm = random_bsm(3, 40, dtype=torch.float64)
+    idwl = torch.randint(0, 16, (3, 20, 52), generator=generator).double()
+    idsf = torch.randint(0, 64, (3, 20, 52), generator=generator).double()
+    bsm = random_bsm(3, 20, dtype=torch.float64)
     levels = torch.from_numpy(LEVELS).double()[idwl.long()] * (idwl > 0)
-    share = 2 * torch.rand(3, 40, 512, generator=generator, dtype=torch.float64) - 1
+    share = 2 * torch.rand(3, 20, 512, generator=generator, dtype=torch.float64) - 1
     return (share * BfuLayout().expand(levels, bsm)).round(), idsf, idwl, bsm
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=["reference", "neural", "corrected"])
-def test_dequantizer_keeps_the_contract(stage: type[Dequantizer], build, keeps_contract, frames):
-    keeps_contract(build(stage), frames, ((4, 512),))
+def test_dequantizer_keeps_the_contract(stage: type[Dequantizer], build, keeps_contract, legal):
+    keeps_contract(build(stage), tuple(x[:, :4].float() for x in legal), ((4, 512),))
 
 
 def test_dequantizer_equals_golden(golden):
     spectrum = ReferenceDequantizer()(golden.quantized.float(), golden.idsf, golden.idwl, golden.bsm)
     assert torch.equal(spectrum, golden.dec_spectrum)
-
-
-def test_neural_dequantizer_with_the_formats_tables_is_within_2e_6_of_golden(golden):
     spectrum = taught()(golden.quantized.float(), golden.idsf, golden.idwl, golden.bsm)
     torch.testing.assert_close(spectrum, golden.dec_spectrum, rtol=LEVELS_TOLERANCE, atol=0)
 
@@ -79,7 +67,7 @@ def test_a_correction_whose_last_layer_is_0_changes_nothing(in_float64, legal):
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_weights_values_are_finite_and_odd_and_at_most_half_a_step_off(seed, hidden, build, legal):
     quantized, idsf, idwl, bsm = (x.float() for x in legal)
     stage = build(NeuralDequantizer, seed, hidden=hidden, neighbours=1 + 3 * seed)
@@ -124,7 +112,7 @@ def test_fullness_of_a_bfu_worked_out_by_hand(build):
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_every_weight_of_the_dequantizer_gets_its_slope(
+def test_every_weight_and_input_of_the_dequantizer_has_its_slope(
     hidden: int, in_float64, build, gets_slopes, slopes_are_differences, legal
 ):
     quantized, idsf, idwl, bsm = legal
@@ -144,46 +132,22 @@ def test_every_weight_of_the_dequantizer_gets_its_slope(
     slopes_are_differences(weights, lambda: (stage(*few) / step - known).square().sum(), step=1e-7)
 
 
-def test_the_correction_learns_where_in_its_step_a_coefficient_lies(build, generator):
-    # Coefficients of 0.4, 1.4 … steps, which rounding has made 0, 1 …
-    quantized = torch.randint(0, 4, (8, 512), generator=generator).float()
-    rest = torch.full((8, 52), 40.0), torch.full((8, 52), 4.0), torch.zeros(8, 3)
-    stage = build(NeuralDequantizer, hidden=8)
-    sign = 2.0 * torch.randint(2, (8, 512), generator=generator) - 1
-    step = stage.step(rest[0], rest[1], rest[2]).detach()
-    target = sign * (quantized + 0.4 * (quantized > 0))
-
-    def error() -> torch.Tensor:
-        return (stage(sign * quantized, *rest) / step - target).square().mean()
-
-    before = error().item()
-    optimizer = torch.optim.Adam(stage.correction.parameters(), lr=0.02)
-    for _ in range(40):
-        optimizer.zero_grad()
-        loss = error()
-        loss.backward()
-        optimizer.step()
-    assert error().item() < 0.5 * min(before, 0.16 * 0.75)
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_slopes_along_the_inputs_are_the_step_and_that_of_the_scale_factor_formula(hidden, in_float64, build, legal):
+    quantized, idsf, idwl, bsm = (x[0].clone().requires_grad_() for x in legal)
+    stage = build(NeuralDequantizer, hidden=hidden) if hidden else ReferenceDequantizer()
+    spectrum = stage(quantized, idsf, idwl, bsm)
+    slopes = torch.autograd.grad(spectrum.sum(), (quantized, idsf))
+    step = spectrum.detach() / quantized.detach()
+    if not hidden:
+        torch.testing.assert_close(slopes[0][quantized != 0], step[quantized != 0], rtol=1e-9, atol=0)
+    expected = math.log(2) / 3 * BfuLayout().sum(spectrum.detach(), bsm)
+    torch.testing.assert_close(slopes[1], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_every_scale_factor_and_word_length_gives_its_step():
-    stage, bsm = ReferenceDequantizer(), torch.zeros(1, 3)
-    for idsf in range(64):
-        for idwl in range(1, 16):
-            value = stage(torch.ones(1, 512), torch.full((1, 52), float(idsf)), torch.full((1, 52), float(idwl)), bsm)
-            assert value[0, 0].item() == pytest.approx(SCALE_FACTORS[idsf] / LEVELS[idwl], rel=2e-7)
-
-
-def test_dequantizer_passes_gradcheck(in_float64, frames):
-    quantized, idsf, idwl, bsm = (x[0, :1].double() for x in frames)
-    stage = ReferenceDequantizer()
-    x = quantized.requires_grad_()
-    assert torch.autograd.gradcheck(lambda q: stage(q, idsf, idwl, bsm)[0, ::7], x)
-
-
-def test_slope_along_the_scale_factor_index_is_that_of_its_formula(in_float64, frames):
-    quantized, idsf, idwl, bsm = (x[0, :1].double() for x in frames)
-    idsf.requires_grad_()
-    spectrum = ReferenceDequantizer()(quantized, idsf, idwl, bsm)
-    (slope,) = torch.autograd.grad(spectrum.sum(), idsf)
-    torch.testing.assert_close(slope, math.log(2) / 3 * BfuLayout().sum(spectrum.detach(), bsm), rtol=1e-9, atol=0)
+    idsf, idwl = torch.cartesian_prod(torch.arange(64.0), torch.arange(1.0, 16.0)).T
+    per_bfu = (x[:, None].expand(-1, 52) for x in (idsf, idwl))
+    value = ReferenceDequantizer()(torch.ones(len(idsf), 512), *per_bfu, torch.zeros(len(idsf), 3))[:, 0]
+    expected = torch.from_numpy(SCALE_FACTORS)[idsf.long()] / torch.from_numpy(LEVELS)[idwl.long()]
+    torch.testing.assert_close(value.double(), expected, rtol=2e-7, atol=0)

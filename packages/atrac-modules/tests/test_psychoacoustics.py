@@ -76,20 +76,11 @@ def test_well_above_quiet_the_threshold_follows_the_level(short: float, quiet, g
 
 
 @pytest.mark.parametrize("line", [60, 100, 150, 200])
-def test_what_a_line_masks_falls_by_10_db_per_bark_upwards_and_25_downwards(line: int):
+def test_masking_of_a_line_falls_by_10_db_per_bark_upwards_and_25_downwards(line: int):
     threshold = decibel(MaskingModel().threshold(torch.zeros(512).index_fill(0, torch.tensor(line), 0.01))).numpy()
     distance = BARK - BARK[line]
     for side, slope in (((distance > 1) & (distance < 3), UP), ((distance < -1) & (distance > -2.5), DOWN)):
         assert np.polyfit(distance[side], threshold[side], 1)[0] == pytest.approx(slope, abs=SLOPE_TOLERANCE)
-
-
-def test_a_tone_masks_more_above_than_below():
-    spectrum, bsm = analyse(sine(2000))
-    threshold = decibel(MaskingModel()(spectrum, bsm)[4:].mean(0)).numpy()
-    above, below = (threshold[np.abs(BARK - BARK[46] - side).argmin()] for side in (2, -2))
-    # 2 Bark are 20 dB up and 50 dB down, of which the window of a long block leaves less.
-    assert above > below + 15
-    assert threshold.argmax() in range(44, 50)
 
 
 def test_noise_masks_6_db_more_than_tones_of_the_same_energy():
@@ -105,7 +96,7 @@ def test_noise_masks_6_db_more_than_tones_of_the_same_energy():
 def test_gaussian_noise_counts_as_noise(generator):
     # Were it taken for tones, 6 dB would be missing; what is missing is chance among few coefficients.
     model = MaskingModel()
-    noise = 0.1 * torch.randn(200, 512, generator=generator)
+    noise = 0.1 * torch.randn(100, 512, generator=generator)
     threshold = model(noise, torch.zeros(200, 3)).mean(0)
     missing = decibel(model.threshold(torch.full((512,), 0.01)) / threshold)[60:470]
     assert missing.mean() < 1
@@ -114,14 +105,14 @@ def test_gaussian_noise_counts_as_noise(generator):
 
 @pytest.mark.parametrize("short", [False, True])
 def test_white_noise_keeps_its_power_in_every_band_and_kind_of_block(short: bool, generator):
-    power = MaskingModel().power(*analyse(0.1 * torch.randn(512 * 400, generator=generator), short))[2:]
-    long = analyse(0.1 * torch.randn(512 * 400, generator=generator))[0][2:].square()
+    power = MaskingModel().power(*analyse(0.1 * torch.randn(512 * 200, generator=generator), short))[2:]
+    long = analyse(0.1 * torch.randn(512 * 200, generator=generator))[0][2:].square()
     for own in BANDS:
         assert power[:, own].mean().item() == pytest.approx(long[:, own].mean().item(), rel=0.03)
 
 
-@pytest.mark.parametrize("hertz", [1000, 3000])  # in the low band, the only one under the window
-def test_power_of_a_tone_falls_off_where_that_of_the_coefficients_does_not(hertz: int):
+def test_power_of_a_tone_in_low_falls_off_where_that_of_the_coefficients_does_not():
+    hertz = 3000  # in the low band, the only one under the window
     spectrum, bsm = analyse(sine(hertz))
     power, raw = MaskingModel().power(spectrum, bsm)[4:].mean(0), spectrum[4:].square().mean(0)
     peak = hertz * 1024 / SAMPLE_RATE - 0.5
@@ -157,27 +148,6 @@ def test_a_loud_short_block_masks_itself_and_those_after_it(band: int, n_blocks:
     torch.testing.assert_close(later, torch.full_like(later, 5 * math.log10(fading)), rtol=0, atol=1e-3)
 
 
-def test_a_block_after_a_loud_one_is_its_own_when_it_is_not_quieter(generator):
-    spectrum = torch.randn(1, 512, generator=generator)
-    envelope = MaskingModel().envelope(spectrum)[0]
-    energy = spectrum[0].view(16, 32).square().sum(1)
-    alike = torch.stack([e / e.mean() for e in energy.split((4, 4, 8))[:2]]).flatten().sqrt()
-    louder = energy[1:4] > energy[:3]
-    assert louder.any()
-    torch.testing.assert_close(envelope[1:4][louder], alike[1:4][louder])
-
-
-def test_thresholds_of_short_blocks_are_low_before_a_click_and_higher_after(generator):
-    pcm = 1e-4 * torch.randn(512 * 6, generator=generator)
-    pcm[512 * 3 + 150] += 1
-    threshold = MaskingModel()(*analyse(pcm, short=True))
-    mid = decibel(threshold[:, 128:256].view(-1, 4, 32)).mean(-1)
-    frame, block = divmod(int(mid.argmax()), 4)
-    assert 0 < block < 3
-    assert mid[frame, 0] < mid[frame, block] - 15
-    assert mid[frame, block] - 3 < mid[frame, 3] < mid[frame, block]
-
-
 def test_steady_noise_gives_long_and_short_blocks_the_same_threshold(generator):
     pcm = 0.1 * torch.randn(512 * 100, generator=generator)
     long, short = (MaskingModel()(*analyse(pcm, short))[2:] for short in (False, True))
@@ -187,7 +157,7 @@ def test_steady_noise_gives_long_and_short_blocks_the_same_threshold(generator):
     assert decibel(short / long).mean().abs() < 1.5
 
 
-def test_thresholds_hang_on_the_blocks_of_their_own_band_and_what_is_spread(generator):
+def test_thresholds_depend_on_the_blocks_of_their_own_band_and_on_spreading(generator):
     spectrum = torch.randn(1, 512, generator=generator)
     long, mixed = (MaskingModel()(spectrum, bsm) for bsm in (torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 3.0]])))
     assert (decibel(mixed / long)[:, :200].abs() < 0.1).all(), "3 Bark below the high band"
@@ -205,7 +175,7 @@ def test_slope_of_the_threshold_is_its_difference(
 
 @pytest.mark.parametrize("level", [0.0, 1e-30, 1e-10, 1e10])
 @pytest.mark.parametrize("short", [0.0, 1.0])
-def test_thresholds_and_slopes_are_finite_whatever_the_level(short: float, level: float):
+def test_thresholds_and_slopes_are_finite_at_every_level(short: float, level: float):
     spectrum = (level * torch.ones(2, 512)).requires_grad_()
     threshold = MaskingModel()(spectrum, (short * SHORT).expand(2, 3))
     assert torch.isfinite(threshold).all()

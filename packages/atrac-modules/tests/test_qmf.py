@@ -5,18 +5,9 @@ import pytest
 import torch
 
 from atrac_modules import BitExactQmf, NeuralQmf, Qmf, ReferenceQmf
-from atrac_modules.qmf import HIGH_DELAY, QMF_TAPS, analysis_taps
+from atrac_modules.qmf import HIGH_DELAY, QMF_TAPS
 
 STAGES = [ReferenceQmf, BitExactQmf, NeuralQmf]
-
-
-def taught() -> NeuralQmf:
-    """Return the learned stage with the reference codec's taps."""
-    stage = NeuralQmf()
-    with torch.no_grad():
-        for weights, taps in zip((stage.low_mid, stage.high), analysis_taps(), strict=True):
-            weights.copy_(torch.from_numpy(taps))
-    return stage
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -28,29 +19,6 @@ def test_qmf_keeps_the_contract(stage: type[Qmf], build, keeps_contract, generat
 def test_qmf_of_the_first_frames_does_not_depend_on_the_next(stage: type[Qmf], build, generator):
     pcm = torch.rand(4 * 512, generator=generator)
     torch.testing.assert_close(build(stage)(pcm)[:2], build(stage)(pcm[:1024]), rtol=0, atol=1e-6)
-
-
-def test_bit_exact_qmf_equals_golden(golden):
-    assert torch.equal(BitExactQmf()(golden.pcm), golden.qmf)
-
-
-@pytest.mark.parametrize("stage", [ReferenceQmf, taught], ids=["reference", "taught"])
-def test_qmf_is_within_4e_6_of_golden(stage, golden):
-    torch.testing.assert_close(stage()(golden.pcm), golden.qmf, rtol=0, atol=4e-6)
-
-
-def test_neural_qmf_with_the_reference_taps_is_the_reference(in_float64, generator):
-    pcm = torch.rand(2, 2048, generator=generator, dtype=torch.float64) - 0.5
-    torch.testing.assert_close(taught()(pcm), ReferenceQmf()(pcm), rtol=0, atol=1e-12)
-
-
-def test_every_tap_gets_its_slope(in_float64, build, gets_slopes, slopes_are_differences, generator):
-    pcm = (torch.rand(1024, generator=generator, dtype=torch.float64) - 0.5).requires_grad_()
-    stage = build(NeuralQmf)
-    gets_slopes(stage, stage(pcm), (pcm,))
-    assert stage.low_mid.grad.all()
-    assert stage.high.grad.all()
-    slopes_are_differences(list(stage.parameters()), lambda: stage(pcm).square().sum())
 
 
 def test_taps_are_48_symmetric_and_sum_to_nearly_2():
@@ -76,11 +44,6 @@ def test_qmf_matches_a_loop_over_its_definition(in_float64, generator):
     bands = ReferenceQmf()(pcm)
     torch.testing.assert_close(bands[:, :256].unflatten(-1, (2, 128)).transpose(0, 1), slow[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(bands[:, 256:], slow[1], rtol=0, atol=1e-12)
-
-
-def test_qmf_passes_gradcheck(in_float64, generator):
-    pcm = torch.rand(512, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: ReferenceQmf()(x)[0, ::37], pcm)
 
 
 @pytest.mark.parametrize("length", [0, 511, 513])

@@ -24,7 +24,7 @@ from atrac_modules import (
     ShapeError,
     Transient,
 )
-from atrac_modules.water_filling import carries
+from atrac_modules.bfu import carries
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,7 +83,7 @@ ENCODERS: Final[dict[str, Row]] = {
         "transient": Trained("transient-225add94"),
         "mdct": Trained("mdct-6d951916"),
         "scaler": Trained("scaler-3cff8bb9"),
-        "allocator": Trained("allocator-32a4d546"),
+        "allocator": Trained("allocator-c9bc08f3"),
         "quantizer": Trained("quantizer-62ce5c7c"),
         "loudness": m.ReferenceLoudness,
     },
@@ -93,7 +92,7 @@ ENCODERS: Final[dict[str, Row]] = {
         "transient": Trained("transient-07516311"),
         "mdct": Trained("mdct-6d951916"),
         "scaler": m.ReferenceScaler,
-        "allocator": partial(m.NeuralRateDistortionAllocator, hidden=0, features=["spectrum"]),
+        "allocator": m.NeuralRateDistortionAllocator,
         "quantizer": m.ReferenceQuantizer,
         "loudness": m.ReferenceLoudness,
     },

@@ -1,16 +1,10 @@
 """The stages of an ATRAC1 encoder and decoder as torch modules."""
 
 from atrac_modules.__about__ import __version__
-from atrac_modules.allocator import (
-    Allocation,
-    Allocator,
-    BitExactAllocator,
-    NeuralAllocator,
-    NeuralRateDistortionAllocator,
-    RateDistortionAllocator,
-    ReferenceAllocator,
-)
+from atrac_modules.allocation_search import NeuralRateDistortionAllocator, RateDistortionAllocator
+from atrac_modules.allocator import Allocation, Allocator, BitExactAllocator, NeuralAllocator, ReferenceAllocator
 from atrac_modules.bfu import BfuLayout
+from atrac_modules.block_choice import NeuralEntropyTransient, RateDistortionTransient
 from atrac_modules.dequantizer import Dequantizer, NeuralDequantizer, ReferenceDequantizer
 from atrac_modules.frame import FrameBatch
 from atrac_modules.imdct import BitExactImdct, Imdct, NeuralImdct, ReferenceImdct
@@ -24,14 +18,7 @@ from atrac_modules.rate import used_value_bits, value_bits, word_length
 from atrac_modules.scaler import NeuralScaler, ReferenceScaler, Scaler
 from atrac_modules.stage import ShapeError, Stage
 from atrac_modules.straight_through import Rounding, SoftRounding, StraightThrough, UniformNoise
-from atrac_modules.transient import (
-    BitExactTransient,
-    NeuralEntropyTransient,
-    NeuralTransient,
-    RateDistortionTransient,
-    ReferenceTransient,
-    Transient,
-)
+from atrac_modules.transient import BitExactTransient, NeuralTransient, ReferenceTransient, Transient
 
 __all__ = [
     "Allocation",

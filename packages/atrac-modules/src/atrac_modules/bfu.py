@@ -1,4 +1,4 @@
-"""Block floating units as tensor operations: grouping coefficients by BFU, spreading BFU values over coefficients.
+"""Block floating units as tensor operations: group coefficients by BFU, expand values of BFUs to coefficients.
 
 The 512 coefficients have two orders: spectrum order, frequency ascending, and bitstream order, BFU after BFU. They are
 the same in long bands and a permutation within the band in short ones.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from atrac_bitstream import tables as t
 
 BFU_RUNS = [(8, 4), (4, 4), (8, 4), (6, 8), (6, 4), (7, 4), (9, 4), (10, 4), (12, 8), (20, 8)]
-"""(coefficients in a BFU, neighbouring BFUs of that size)."""
+"""(coefficients in a BFU, number of neighbouring BFUs of that size)."""
 assert [size for size, count in BFU_RUNS for _ in range(count)] == t.BFU_SIZES.tolist()
 
 
@@ -33,6 +33,7 @@ class BfuLayout(nn.Module):
         for name, table in {
             "band_of_value": t.BAND_OF_VALUE,
             "band_of_bfu": t.BFU_BANDS,
+            "sizes": t.BFU_SIZES,
             "short_order": t.SHORT_ORDER,
             "short_inverse": np.argsort(t.SHORT_ORDER),
             "bfu_of_value": t.BFU_OF_VALUE,
@@ -52,7 +53,7 @@ class BfuLayout(nn.Module):
         return self.ungroup(per_bfu.index_select(-1, self.get_buffer("bfu_of_value")), bsm)
 
     def expand_rows(self, per_bfu: Tensor, bsm: Tensor) -> Tensor:
-        """As `expand`, of a row for each BFU. Shape: [n, 52, m], bsm [n, 3] -> [n, 512, m]."""
+        """Do the same as `expand` with a row for each BFU. Shape: [n, 52, m], bsm [n, 3] -> [n, 512, m]."""
         bfu = self.expand(torch.arange(t.N_BFU_MAX, device=per_bfu.device).expand(per_bfu.shape[:-1]), bsm)
         return per_bfu.gather(-2, bfu.unsqueeze(-1).expand(*bfu.shape, per_bfu.shape[-1]))
 
@@ -63,6 +64,10 @@ class BfuLayout(nn.Module):
     def sum(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return the sum over each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
         return reduce_bfus(self.group(spectrum, bsm), lambda x: x.sum(-1))
+
+    def mean(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
+        """Return the mean over each BFU. Shape: [*, 512], bsm [*, 3] -> [*, 52]."""
+        return self.sum(spectrum, bsm) / self.get_buffer("sizes")
 
     def bsm_of_bfu(self, bsm: Tensor) -> Tensor:
         """Return the block size mode of the band of each BFU. Shape: [*, 3] -> [*, 52]."""
@@ -85,5 +90,10 @@ class BfuLayout(nn.Module):
 
 def reduce_bfus(values: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
     """Reduce each BFU of values in bitstream order to one number. Shape: [*, 512] -> [*, 52]."""
-    runs = values.split([size * count for size, count in BFU_RUNS], -1)
-    return torch.cat([reduce(run.unflatten(-1, (-1, size))) for run, (size, _) in zip(runs, BFU_RUNS)], -1)
+    runs = torch.split(values, [size * count for size, count in BFU_RUNS], -1)
+    return torch.cat([reduce(torch.unflatten(run, -1, (-1, size))) for run, (size, _) in zip(runs, BFU_RUNS)], -1)
+
+
+def carries(n_bfu: Tensor) -> Tensor:
+    """Return which of the 52 BFUs are carried. Shape: [*] -> bool [*, 52]."""
+    return torch.arange(t.N_BFU_MAX, device=n_bfu.device) < n_bfu[..., None]

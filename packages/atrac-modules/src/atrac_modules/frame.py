@@ -1,4 +1,4 @@
-"""FrameBatch: what crosses the border to bytes, for any number of frames and channels."""
+"""FrameBatch: the fields of the sound units of any number of frames and channels, as tensors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The hearing threshold that the reference codec's allocation goes by.
+"""The hearing threshold of the reference codec's allocation.
 
-The curve is Frank's, from Musepack; source of the numbers: [atracdenc] atrac_psy_common.cpp.
+The curve is Frank's, from Musepack. Source of the numbers: [atracdenc] atrac_psy_common.cpp.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FRANK: Final = [
     3352, 4352, 5352, 6352, 7352, 8352, 9352, 9999, 9999, 9999, 9999, 9999,
 ]
 # fmt: on
-"""Hearing threshold in millibel, 40 values to the decade from 10 Hz on."""
+"""Hearing threshold in millibel, 40 values per decade from 10 Hz."""
 
 
 def hearing_threshold() -> NDArray[np.float32]:
-    """Return the power below which a long BFU is taken for inaudible [52], float32 as the reference codec's.
+    """Return the power below which a BFU with long blocks counts as inaudible [52], float32 as in the reference codec.
 
-    The least over the BFU's coefficients of Frank's table - 100 dB - 0.015 f ** 2, f in kHz.
+    The minimum over the BFU's coefficients of Frank's table - 100 dB - 0.015 f ** 2, f in kHz.
     """
     kilohertz = (np.arange(1, 513, dtype=np.float32) * np.float32(22.05)) / np.float32(512)
     position = 40 * np.log10(0.1 * (1e3 * kilohertz.astype(np.float64)).astype(np.float32).astype(np.float64))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
+from atrac_bitstream.tables import BANDS, BSM_SHORT, N_BANDS, SHORT_SIZE
 from atrac_modules.mdct import (
     OVERLAP,
     SCALES,
@@ -29,7 +29,7 @@ from atrac_modules.mdct import (
     transform_tables,
 )
 from atrac_modules.ordered_float import fft
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shapes, full_precision
 
 GAIN: Final = 2.0
 
@@ -41,7 +41,7 @@ class Imdct(Stage):
     Dtype:  float32 or float64, kept; bsm whole numbers in any dtype
     Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
 
-    What the frame before the first would have added counts as zero. An MDCT and this delay each band by 32 of its
+    The overlap before the first frame counts as zero. The MDCT and its inverse together delay each band by 32 of its
     samples and scale low and mid by 1/4, high by 1/2, which undoes the gain of the QMF.
     """
 
@@ -73,17 +73,16 @@ class ReferenceImdct(Imdct):
     @full_precision
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Transform `spectrum`, each band of each frame long or short as `bsm` says."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(spectrum=spectrum, bsm=bsm)
         return _transform(spectrum, bsm, self.get_buffer)
 
 
 @final
 class NeuralImdct(Imdct):
-    """Transform and windows of a block as one free linear map, for long and short blocks of each band.
+    """A learned matrix in place of transform and windows, for long and short blocks of each band.
 
-    Where a block's samples go, that they are overlapped and added, and that `bsm` chooses the map is built in; the
-    120,832 weights are learned. The slope of bsm is that of `ReferenceImdct`.
+    The places of a block's samples, overlap and add, and the choice by `bsm` are built in; the 120,832 weights are
+    learned. The slope of bsm is that of `ReferenceImdct`.
 
     Example:
         >>> NeuralImdct()(torch.zeros(4, 512), torch.zeros(4, 3)).shape
@@ -101,8 +100,7 @@ class NeuralImdct(Imdct):
     @full_precision
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Transform `spectrum`, each band of each frame long or short as `bsm` says."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(spectrum=spectrum, bsm=bsm)
         return _transform(spectrum, bsm, self.get_parameter)
 
 
@@ -114,8 +112,8 @@ def _transform(spectrum: Tensor, bsm: Tensor, matrix: Callable[[str], Tensor]) -
         long, short = (matrix(f"{name}{index}").to(band.dtype) for name in ("long", "short"))
 
         def transform_short(x: Tensor, short: Tensor = short) -> Tensor:
-            blocks = x.unflatten(-1, (-1, SHORT_SIZE)) @ short
-            first, second = blocks.split(SHORT_SIZE, -1)
+            blocks = torch.unflatten(x, -1, (-1, SHORT_SIZE)) @ short
+            first, second = torch.split(blocks, SHORT_SIZE, -1)
             return pad(first.flatten(-2), (0, OVERLAP)) + pad(second.flatten(-2), (OVERLAP, 0))
 
         blocks = choose_block(band @ long, bsm[..., index] / BSM_SHORT[index], band, transform_short)
@@ -143,8 +141,7 @@ class BitExactImdct(Imdct):
     @torch.no_grad()
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Transform `spectrum`, each band of each frame long or short as `bsm` says."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(spectrum=spectrum, bsm=bsm)
         spectrum = spectrum.float()
         return torch.cat([self._transform(spectrum[..., s], bsm[..., b], b) for b, s in enumerate(BANDS)], -1)
 
@@ -152,7 +149,7 @@ class BitExactImdct(Imdct):
         half = OVERLAP // 2
 
         def short(x: Tensor) -> Tensor:
-            blocks = self._block(x.unflatten(-1, (-1, SHORT_SIZE)), index)
+            blocks = self._block(torch.unflatten(x, -1, (-1, SHORT_SIZE)), index)
             joined = self._overlap(blocks[..., :-1, -half:], blocks[..., 1:, :half])
             return torch.cat([blocks[..., 0, :half], joined.flatten(-2), blocks[..., -1, -half:]], -1)
 

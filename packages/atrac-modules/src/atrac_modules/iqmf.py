@@ -2,8 +2,8 @@
 
     … ─imdct→ bands ─[ iqmf ]→ pcm
 
-The mirror of `qmf.py`: low and mid are joined at a quarter of the rate, the result and the delayed high band at half
-of it. Source: [AES-3456]; order of operations: [atracdenc] qmf.h, atrac1_qmf.h.
+The inverse of `qmf.py`: low and mid are joined first, then the result and the delayed high band.
+Source: [AES-3456]; order of operations: [atracdenc] qmf.h, atrac1_qmf.h.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, FRAME_SAMPLES
+from atrac_bitstream.tables import BANDS
 from atrac_modules.qmf import HIGH_DELAY, HOP, QMF_HISTORY, QMF_TAPS
 from atrac_modules.sliding import sliding_matrix
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shapes, full_precision
 
 HALF_HISTORY: Final = QMF_HISTORY // 2
-"""Past samples of each half band that an output pair depends on, in each level."""
+"""Past samples of each half band that a pair of output samples depends on, in each level."""
 LOW_TAPS: Final = 1 + HALF_HISTORY + (HALF_HISTORY + 1) // 2
-"""Samples of low and of mid that one sample is made of, through both levels."""
+"""Samples of low or mid that one output sample depends on, through both levels."""
 HIGH_TAPS: Final = 1 + HALF_HISTORY + HIGH_DELAY
-"""Samples of high that one sample is made of, those it waits for counted."""
+"""Samples of high that one output sample depends on, including the delay."""
 
 
 class Iqmf(Stage):
@@ -38,9 +38,9 @@ class Iqmf(Stage):
     Units:  pcm full scale +-1.0, not clipped
     Raises: ShapeError: the last dimensions are not [F, 512].
 
-    The samples before the first count as zero. The high band waits less than the second level takes, because the MDCT
-    delays every band by 32 of its own samples, low and mid thereby by twice the time: QMF, MDCT and their inverses
-    together delay all bands alike, by 266 samples.
+    Samples before the first count as zero. The high band is delayed by less than the second level takes, because the
+    MDCT delays every band by 32 of its own samples, which last twice as long in low and mid. QMF, MDCT and their
+    inverses together delay all bands by 266 samples.
     """
 
     @abstractmethod
@@ -68,13 +68,13 @@ class ReferenceIqmf(Iqmf):
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        check_shapes(bands=bands)
         return join_bands(bands, self.matrix.to(bands.dtype))
 
 
 @final
 class NeuralIqmf(Iqmf):
-    """Filters with free taps from each band to each of the samples that it is made four times, or twice, as many of.
+    """Learned filters from each band to each of the four (low, mid) or two (high) output samples per band sample.
 
     The rates of the bands and the lengths of the filters are built in; the 414 taps are learned.
 
@@ -92,7 +92,7 @@ class NeuralIqmf(Iqmf):
     @full_precision
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        check_shapes(bands=bands)
         return join_bands(bands, synthesis_matrix(self.low_mid.to(bands.dtype), self.high.to(bands.dtype)))
 
 
@@ -112,7 +112,7 @@ class BitExactIqmf(Iqmf):
     @torch.no_grad()
     def forward(self, bands: Tensor) -> Tensor:
         """Join `bands` to PCM."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
+        check_shapes(bands=bands)
         low, mid, high = (bands[..., band].float().flatten(-2) for band in BANDS)
         return self._join(self._join(low, mid), pad(high, (HIGH_DELAY, 0))[..., : high.shape[-1]])
 

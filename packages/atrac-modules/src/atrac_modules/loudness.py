@@ -1,10 +1,10 @@
-"""Loudness: one slow number per recording that moves the allocator's hearing threshold up and down.
+"""Loudness: a slowly changing number per recording that scales the allocator's hearing threshold.
 
     spectrum [B, C, F, 512], bsm ─[ loudness ]→ an argument of the allocator
 
-No stage, and the only place where channels meet. Each frame gives L <- 0.98 L + 0.02 l, l the loudness-weighted
-energy of its spectrum; with two channels, their mean; frames with a short block in the first channel are passed over,
-those with one in the second alone count the first. Source: [atracdenc] atrac_psy_common.cpp, atrac1denc.cpp.
+This is the only place that combines channels. Each frame gives L <- 0.98 L + 0.02 l, where l is the loudness-weighted
+energy of its spectrum, or the mean of two channels. Frames with a short block in the first channel are skipped; with
+one in the second channel only, the first counts alone. Source: [atracdenc] atrac_psy_common.cpp, atrac1denc.cpp.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 
 from atrac_bitstream.tables import FRAME_SAMPLES, N_BANDS
 from atrac_modules.ordered_float import log10f, running_sum
-from atrac_modules.stage import ShapeError, Stage, check_shape
+from atrac_modules.stage import ShapeError, Stage
 
 START: Final = 0.006
-"""L before the first frame, and the loudness at which the hearing threshold stands where its table has it."""
+"""L before the first frame, and the loudness at which the hearing threshold is that of its table."""
 _KEEP: Final = 0.98
 
 
 @dataclass(frozen=True)
 class LoudnessTrack:
-    """Loudness over time. Shape: loudness [B, F], end [B] (after the last frame, to start the next chunk with)."""
+    """Loudness over time. Shape: loudness [B, F], end [B] (after the last frame, the `start` of the next chunk)."""
 
     loudness: Tensor
     end: Tensor
@@ -52,10 +52,11 @@ class Loudness(Stage):
         channels = spectrum.shape[1] if spectrum.dim() == 4 else 0
         if channels not in (1, 2) or spectrum.shape[-1] != FRAME_SAMPLES:
             raise ShapeError("spectrum", "[B, C, F, 512] with C = 1 or 2", spectrum.shape)
-        check_shape("bsm", bsm, *spectrum.shape[:-1], N_BANDS)
+        if bsm.shape != (*spectrum.shape[:-1], N_BANDS):
+            raise ShapeError("bsm", "[B, C, F, 3] as the spectrum", bsm.shape)
         energy = self.energy(spectrum)
         long = (bsm == 0).all(-1)
-        # Two long channels count half each; one alone counts whole.
+        # If both channels are long, each counts half.
         both = long.all(1) & (channels == 2)
         gain = torch.where(both, energy[:, 0] + energy[:, -1], 2 * energy[:, 0])
         if start is None:
@@ -102,7 +103,7 @@ class BitExactLoudness(Loudness):
 
 @torch.library.custom_op("atrac_modules::follow_loudness", mutates_args=())
 def follow(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
-    """Run the loudness along the frames; one operation to `torch.compile`, which need not follow the recursion.
+    """Run the recursion along the frames; a single operation to `torch.compile`.
 
     Shape: gain, counted [B, F], start [B] -> [B, F]
     """

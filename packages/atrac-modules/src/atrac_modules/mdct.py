@@ -8,8 +8,8 @@ samples of a band, S = 32 in short blocks, N the transform's length and w(i) = s
     block = [0 …, w(i) last 32 samples before, samples with the last 32 falling, 0 …],  N = 512 (high), 256, 64 (short)
     X[k]  = (s / N) sum_n block[n] cos(2 pi / N (n + 1/2 + N / 4) (k + 1/2)),  s = 1 for 512, else 1/2
 
-High short blocks count double, and the coefficients of each block in mid and high stand in reverse, because those
-bands come out of the QMF upside down. Source: [AES-3456]; [atracdenc] atrac1denc.cpp, mdct.h.
+Short blocks in high are doubled. The coefficients of each block in mid and high are reversed, because the QMF mirrors
+the spectrum of those bands. Source: [AES-3456]; [atracdenc] atrac1denc.cpp, mdct.h.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
+from atrac_bitstream.tables import BANDS, BSM_SHORT, N_BANDS, SHORT_SIZE
 from atrac_modules.ordered_float import fft, fft_twiddles
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shapes, full_precision
 
 OVERLAP: Final = 32
 WINDOW: Final = np.sin((np.arange(OVERLAP) + 0.5) * np.pi / (2 * OVERLAP))
@@ -47,7 +47,7 @@ class Mdct(Stage):
     Dtype:  float32 or float64, kept; bsm whole numbers in any dtype
     Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
 
-    The samples before the first frame count as zero.
+    Samples before the first frame count as zero.
     """
 
     @abstractmethod
@@ -80,8 +80,7 @@ class ReferenceMdct(Mdct):
     @full_precision
     def forward(self, bands: Tensor, bsm: Tensor) -> Tensor:
         """Transform `bands`, each band of each frame long or short as `bsm` says."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(bands=bands, bsm=bsm)
         return _transform(bands, bsm, self.get_buffer)
 
     def both(self, bands: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,9 +98,9 @@ class ReferenceMdct(Mdct):
 
 @final
 class NeuralMdct(Mdct):
-    """Window, folding and transform of a block as one free linear map, for long and short blocks of each band.
+    """A learned matrix in place of window, folding and transform, for long and short blocks of each band.
 
-    Which samples a block sees and that `bsm` chooses the map is built in; the 120,832 weights are learned. The slope
+    The samples that a block sees and the choice by `bsm` are built in; the 120,832 weights are learned. The slope
     of bsm is that of `ReferenceMdct`.
 
     Example:
@@ -120,8 +119,7 @@ class NeuralMdct(Mdct):
     @full_precision
     def forward(self, bands: Tensor, bsm: Tensor) -> Tensor:
         """Transform `bands`, each band of each frame long or short as `bsm` says."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(bands=bands, bsm=bsm)
         return _transform(bands, bsm, self.get_parameter)
 
 
@@ -166,8 +164,7 @@ class BitExactMdct(Mdct):
     @torch.no_grad()
     def forward(self, bands: Tensor, bsm: Tensor) -> Tensor:
         """Transform `bands`, each band of each frame long or short as `bsm` says."""
-        check_shape("bands", bands, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(bands=bands, bsm=bsm)
         return torch.cat([self._transform(bands[..., s].float(), bsm[..., b], b) for b, s in enumerate(BANDS)], -1)
 
     def _transform(self, band: Tensor, bsm: Tensor, index: int) -> Tensor:
@@ -227,7 +224,7 @@ def transform_tables(n: int, scale: float) -> tuple[Tensor, Tensor]:
     """Return the float32 turning factors [2, n / 4] and FFT twiddles [2, n / 4] of a transform of length n.
 
     The factors are sqrt(scale / n) times cosine and sine, as the C library's float32 functions give them: six of
-    these are not the correctly rounded ones, and stand here by name.
+    these are not correctly rounded, and are listed in `_C_LIBRARY`.
     """
     step, start = np.float32(2 * np.pi / n), np.float32(2 * np.pi / (8 * n))
     angle = (step * np.arange(n // 4, dtype=np.float32) + start).astype(np.float64)
@@ -249,8 +246,8 @@ _C_LIBRARY: Final = {
 def choose_block(long: Tensor, share: Tensor, source: Tensor, short: Callable[[Tensor], Tensor]) -> Tensor:
     """Take `long` where `share` is 0 and `short(source)` where it is 1, frame by frame.
 
-    Short blocks are rare, so without a gradient for `share` only those that are wanted are computed (all of them while
-    a graph is captured). With one, its slope is the difference between the two.
+    Short blocks are rare, so without a gradient for `share` only the chosen ones are computed (all of them while a
+    graph is captured). With one, its slope is the difference between the two.
 
     Shape: long [*, F, n], share [*, F], source [*, F, m] -> [*, F, n]
     """

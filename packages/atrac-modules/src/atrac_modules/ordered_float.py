@@ -1,7 +1,8 @@
 """float32 arithmetic in the reference codec's order, for the `BitExact…` stages.
 
-Adding, multiplying and dividing are the same everywhere once their order is fixed; square roots, logarithms and
-Fourier transforms are not, so they stand here. Source: [kissfft] for the order of the transform, [glibc] for `log10f`.
+Additions, multiplications and divisions give the same results everywhere once their order is fixed; square roots,
+logarithms and Fourier transforms do not, and are defined here.
+Source: [kissfft] for the order of the transform, [glibc] for `log10f`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def log10f(x: Tensor) -> Tensor:
 
 
 def running_sum(x: Tensor) -> Tensor:
-    """Sum the last dimension from its first element on, one float32 addition at a time."""
+    """Sum the last dimension in order, one float32 addition at a time."""
     columns = x.movedim(-1, 0).contiguous()
     total = torch.zeros_like(columns[0])
     for column in columns:

@@ -1,13 +1,13 @@
-"""Psychoacoustics: what a sound hides from the ear, told from its MDCT spectrum, so that bits go where noise is heard.
+"""Psychoacoustics: masking thresholds from the MDCT spectrum, so that bits go where noise would be heard.
 
     spectrum, bsm ─→ threshold of each coefficient
 
-    power ─ bands of half a Bark ─ less where tonal ─ spreading over frequency ─ + threshold in quiet ─→ threshold
+    power ─ bands of half a Bark ─ lower for tones ─ spreading over frequency ─ + threshold in quiet ─→ threshold
 
-A model to decide by. What is reported of a codec's sound is another one's word, that of `atrac_losses`.
+This model decides the allocation; quality is reported by separate models, those of `atrac_losses`.
 Source: [SCHROEDER-1979] for bands and slopes of spreading; [JOHNSTON-1988] for flatness as a measure of tonality; the
-threshold in quiet is that of ITU-R BS.1387-1, annex 2, see [KABAL-2003]. Other numbers were chosen by what the measures
-of `atrac_losses` and an outside PEAQ said of recordings of the train split.
+threshold in quiet is that of ITU-R BS.1387-1, annex 2, see [KABAL-2003]. The other numbers were tuned on recordings of
+the train split by the measures of `atrac_losses` and an external PEAQ.
 """
 
 from __future__ import annotations
@@ -28,47 +28,46 @@ from atrac_bitstream.tables import (
     BSM_SHORT,
     FRAME_SAMPLES,
     LOW,
-    N_BANDS,
     SAMPLE_RATE,
     SHORT_SIZE,
 )
-from atrac_modules.stage import WithTables, check_shape, full_precision
+from atrac_modules.stage import WithTables, check_shapes, full_precision
 
 N_BLOCKS: Final = tuple(2**mode for mode in BSM_SHORT)
 """Short blocks in each band."""
 _WIDTH: Final = 0.5
-"""Bark."""
+"""Width of a band in Bark."""
 _DOWN: Final = 25.0
 _UP: Final = 10.0
-"""dB per Bark by which masking falls towards lower and higher frequencies."""
+"""Slopes of masking towards lower and higher frequencies, in dB per Bark."""
 _LOUDEST: Final = 94.0
-"""dB SPL of a full-scale sine …"""
+"""Level of a full-scale sine in dB SPL."""
 _FULL_SCALE: Final = 0.25
-"""… whose squared coefficients add up to this."""
+"""Sum of the squared coefficients of a full-scale sine."""
 TONAL: Final = 2.0
-"""log2 of how much less a tone masks than noise does."""
+"""log2 of the ratio of what noise and what a tone of the same power mask."""
 EXPONENT: Final = 0.75
-"""Power of the threshold that what is heard of an error is inverse to; between 0.65 and 0.85 little changes."""
+"""Default exponent of the threshold by which squared errors are divided; 0.65 to 0.85 make little difference."""
 _NOISE_FLATNESS: Final = -3.0
 _TONE_FLATNESS: Final = -15.0
-"""Ratio in dB of geometric to arithmetic mean power, in noise and in a tone."""
+"""Ratio of geometric to arithmetic mean power in dB, for noise and for a tone."""
 _NEIGHBOURS: Final = 4
-"""Coefficients on either side of a band that flatness is measured over."""
+"""Coefficients on either side of a band that count in its flatness."""
 _FADING: Final = 0.7, 0.7, 0.7**0.5
-"""What is left of a sound in the block after it, in each band."""
+"""Energy of a block that still masks in the next one, by band."""
 _MODULATION: Final = 0.5
-"""Power of a block's share of the energy that its threshold follows."""
+"""Exponent of a block's share of the energy in its threshold."""
 _SILENCE: Final = 1e-14
 
 
 @final
 class MaskingModel(WithTables):
-    """How much energy in the ear's band around each coefficient stays unheard.
+    """Masking threshold: the energy of an error around each coefficient, in one band of the ear, that is not heard.
 
-    Power in the low band is that of the frame under a Hann window, not that of the coefficients: an MDCT with so little
-    overlap spreads a tone far, and would find maskers where there are none. Further up, where the ear's bands are wide,
-    the coefficients and their neighbours will do. In bands with short blocks a threshold follows the energy of its
-    block; blocks after a loud one are masked by it.
+    Power in the low band is that of the frame under a Hann window, not that of the coefficients: the MDCT overlaps so
+    little that it spreads a tone far, and would show maskers where there are none. Higher up, where the ear's bands are
+    wide, the mean of coefficients and their neighbours suffices. In bands with short blocks the threshold follows the
+    energy of each block, and a loud block also masks the next ones.
 
     Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> threshold [*, F, 512]
     Dtype:  float32 or float64, kept
@@ -93,17 +92,19 @@ class MaskingModel(WithTables):
     @full_precision
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
         """Return the threshold of each coefficient."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        check_shapes(spectrum=spectrum, bsm=bsm)
         threshold = self.threshold(self.power(spectrum, bsm))
         return where_short(
             bsm, threshold, lambda rows: self.within_frame(threshold[rows], self.envelope(spectrum[rows]))
         )
 
     def power(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
-        """Return the power in the place of each coefficient of long blocks. Shape: [*, 512], bsm [*, 3] -> [*, 512]."""
+        """Return the power at the frequency of each coefficient of a long block.
+
+        Shape: spectrum [*, 512], bsm [*, 3] -> [*, 512]
+        """
         hann = self.get_buffer("hann").to(spectrum.dtype)
-        low = (spectrum[..., LOW] @ hann).square().unflatten(-1, (2, -1)).sum(-2)
+        low = torch.unflatten((spectrum[..., LOW] @ hann).square(), -1, (2, -1)).sum(-2)
         square = spectrum.square()
         near = torch.cat([square, square[..., -1:]], -1)
         high = (near[..., LOW.stop - 1 : -2] + 2 * near[..., LOW.stop : -1] + near[..., LOW.stop + 1 :]) / 4
@@ -111,7 +112,7 @@ class MaskingModel(WithTables):
         return where_short(bsm, power, lambda rows: _blurred(square[rows]))
 
     def bands(self, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Return power in, and tonality around, each band of the ear; 0 is noise, 1 a tone.
+        """Return power and tonality (0 noise, 1 tone) of each band of the ear.
 
         Shape: [*, 512] -> [*, n], [*, n]
         """
@@ -123,19 +124,21 @@ class MaskingModel(WithTables):
         return energy, tonality
 
     def threshold(self, power: Tensor) -> Tensor:
-        """Return what power hides. Shape: [*, 512] -> [*, 512]."""
+        """Return the threshold of long blocks. Shape: power [*, 512] -> [*, 512]."""
         grouping, spread, quiet = (self.get_buffer(name).to(power.dtype) for name in ("grouping", "spread", "quiet"))
         energy, tonality = self.bands(power)
         return ((energy * torch.exp2(-TONAL * tonality)) @ spread + quiet) @ grouping.T
 
     def envelope(self, short: Tensor) -> Tensor:
-        """Return by what the threshold of each short block differs from that of its frame.
+        """Return the ratio of the threshold of each short block to that of its frame.
 
         Shape: short [*, 512], coefficients of short blocks -> [*, 16], the blocks of low, mid, high
         """
         factors = []
         for own, n_blocks, fading in zip(BANDS, N_BLOCKS, _FADING, strict=True):
-            energy = short[..., own].square().unflatten(-1, (n_blocks, SHORT_SIZE)).sum(-1) + SHORT_SIZE * _SILENCE
+            energy = (
+                torch.unflatten(short[..., own].square(), -1, (n_blocks, SHORT_SIZE)).sum(-1) + SHORT_SIZE * _SILENCE
+            )
             left = [energy[..., 0]]
             for block in energy.unbind(-1)[1:]:
                 left.append(torch.maximum(block, fading * left[-1]))
@@ -150,13 +153,20 @@ class MaskingModel(WithTables):
         return _blurred_to_blocks(threshold) * envelope.repeat_interleave(SHORT_SIZE, -1)
 
 
+def check_exponent(exponent: float) -> float:
+    """Return the exponent of a threshold. Raises: ValueError: it is not from 0 to 1."""
+    if not 0 <= exponent <= 1:
+        raise ValueError(f"exponent = {exponent}, allowed 0 to 1")
+    return exponent
+
+
 def where_short(bsm: Tensor, long: Tensor, short: Callable[[Any], Tensor]) -> Tensor:
-    """Replace values of bands with short blocks, working only on frames that have some.
+    """Replace values of bands with short blocks, computing them only for frames that have some.
 
     Args:
         bsm: block size modes.
-        long: what counts in bands with long blocks, by coefficient or by BFU.
-        short: returns what counts in the others, for frames that the index it gets picks out of [*].
+        long: values for bands with long blocks, by coefficient or by BFU.
+        short: returns the values for bands with short blocks; it is given an index that selects frames of [*].
 
     Shape: bsm [*, 3], long [*, n] -> [*, n], n = 512 or 52
     """
@@ -176,46 +186,46 @@ def by_coefficient(per_band: Tensor) -> Tensor:
 
 
 def _blurred(energy: Tensor) -> Tensor:
-    """Spread energies of short blocks over the coefficients that a long block has there.
+    """Average energies of short blocks over the coefficients of a long block at the same frequencies.
 
     Shape: [*, 512] -> [*, 512]
     """
     parts = []
     for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
-        mean = energy[..., own].unflatten(-1, (n_blocks, SHORT_SIZE)).mean(-2) / n_blocks
+        mean = torch.unflatten(energy[..., own], -1, (n_blocks, SHORT_SIZE)).mean(-2) / n_blocks
         parts.append(mean.repeat_interleave(n_blocks, -1))
     return torch.cat(parts, -1)
 
 
 def _blurred_to_blocks(threshold: Tensor) -> Tensor:
-    """Give the coefficients of each short block the mean of those that a long block has there.
+    """Average thresholds of a long block over the coefficients of short blocks at the same frequencies.
 
     Shape: [*, 512] -> [*, 512]
     """
     parts = []
     for own, n_blocks in zip(BANDS, N_BLOCKS, strict=True):
-        mean = threshold[..., own].unflatten(-1, (SHORT_SIZE, n_blocks)).mean(-1)
+        mean = torch.unflatten(threshold[..., own], -1, (SHORT_SIZE, n_blocks)).mean(-1)
         parts.append(mean.unsqueeze(-2).expand(*mean.shape[:-1], n_blocks, SHORT_SIZE).flatten(-2))
     return torch.cat(parts, -1)
 
 
 def _hann_matrix(size: int) -> np.ndarray:
-    """Return what takes a long block's coefficients to two quadratures of the windowed spectrum [size, 2 size].
+    """Return the matrix from a long block's coefficients to two quadratures of the windowed spectrum [size, 2 size].
 
-    A DCT-IV gives the block's samples, folded where blocks overlap, which the window hides. White noise keeps its
-    power.
+    A DCT-IV gives the block's samples, aliased where blocks overlap; there the window is small. The power of white
+    noise is kept.
     """
     n = np.arange(size)
     phase = np.pi / size * (n[:, None] + 0.5) * (n + 0.5)
     samples = np.sqrt(2 / size) * np.cos(phase)
     window = np.sin(np.pi * (n + 0.5) / size) ** 2
     window = window / np.sqrt(np.mean(window**2))
-    return np.concatenate([(samples * window) @ turn(phase) / np.sqrt(size) for turn in (np.cos, np.sin)], 1)
+    return np.concatenate([(samples * window) @ function(phase) / np.sqrt(size) for function in (np.cos, np.sin)], 1)
 
 
 def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the share of each coefficient in each band [512, n], the weights in the mean around each band [512, n],
-    what each band masks in each [n, n], and the energy that is just heard in each [n]."""
+    """Return the share of each coefficient in each band [512, n], the weights of the mean around each band [512, n],
+    the share of each band's power that is masked in each other [n, n], and the energy just heard in each [n]."""
     spacing = SAMPLE_RATE / 2 / FRAME_SAMPLES
     low = spacing * np.arange(FRAME_SAMPLES)[:, None]
     edges = np.arange(0, 7 * np.arcsinh(SAMPLE_RATE / 2 / 650) + _WIDTH, _WIDTH)
@@ -224,7 +234,7 @@ def _ear() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     inside = (low + spacing > hertz[:-1] - _NEIGHBOURS * spacing) & (low < hertz[1:] + _NEIGHBOURS * spacing)
     near = inside / inside.sum(0)
     bark = (edges[1:] + edges[:-1]) / 2
-    distance = bark - bark[:, None]  # of the masked from the masking
+    distance = bark - bark[:, None]  # from the masking to the masked band
     spread = 10 ** (-np.where(distance > 0, _UP * distance, -_DOWN * distance) / 10)
     k = 650 * np.sinh(bark / 7) / 1000
     quiet = 3.64 * k**-0.8 - 6.5 * np.exp(-0.6 * (k - 3.3) ** 2) + 0.001 * k**3.6

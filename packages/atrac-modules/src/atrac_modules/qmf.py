@@ -3,8 +3,8 @@
     pcm ─[ qmf ]→ bands ─transient→ …
 
 Two levels of one 48-tap quadrature mirror filter: the first splits at 11 kHz, the second splits the lower half at
-5.5 kHz; meanwhile the high band waits. Source: [AES-3456]; taps and order of
-operations: [atracdenc] qmf.h, atrac1_qmf.h.
+5.5 kHz; the high band is delayed to match. Source: [AES-3456]; taps and order of operations: [atracdenc] qmf.h,
+atrac1_qmf.h.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _HALF_TAPS: Final = [
 QMF_TAPS: Final = 2 * np.array(_HALF_TAPS + _HALF_TAPS[::-1])
 """Low-pass of the quadrature mirror filter [48]; their sum is 1.99989."""
 QMF_HISTORY: Final = len(QMF_TAPS) - 2
-"""Input samples before the present two that an output pair depends on, in each level."""
+"""Past input samples that a pair of output samples depends on, in each level."""
 HIGH_DELAY: Final = 39
-"""Samples that the high band is delayed by, at half the sampling rate: here and in the inverse together what the second
-level takes both ways (46) and the MDCT's overlap takes more in low and mid than in high (32)."""
+"""Delay of the high band in samples at half the sampling rate. Here and in the inverse together it makes up for the
+second level in both directions (46) and for the MDCT's overlap, which lasts longer in low and mid (32)."""
 LOW_TAPS: Final = 3 * len(QMF_TAPS) - 2
-"""Samples that one of low and mid is made of, through both levels."""
+"""Input samples that one sample of low or mid depends on, through both levels."""
 HIGH_TAPS: Final = len(QMF_TAPS) + 2 * HIGH_DELAY
-"""Samples that one of the high band is made of, those it waits for counted."""
+"""Input samples that one sample of high depends on, including the delay."""
 HOP: Final = 128
-"""Samples that one product splits."""
+"""Input samples that one matrix product splits."""
 
 
 class Qmf(Stage):
@@ -51,7 +51,7 @@ class Qmf(Stage):
     Units:  pcm full scale +-1.0; bands have about the same scale times 4, 4 and 2 (each level's gain is 2)
     Raises: ShapeError: T is no positive multiple of 512.
 
-    The samples before the first count as zero.
+    Samples before the first count as zero.
     """
 
     @abstractmethod
@@ -85,7 +85,7 @@ class ReferenceQmf(Qmf):
 
 @final
 class NeuralQmf(Qmf):
-    """A filter with free taps for each band, as long as the two levels and the delay reach.
+    """A learned filter for each band, as long as the two levels and the delay together.
 
     The rates of the bands and the lengths of the filters are built in; the 410 taps are learned.
 
@@ -127,7 +127,7 @@ class BitExactQmf(Qmf):
         lower, upper = self._split(pcm.float())
         high = pad(upper, (HIGH_DELAY, 0))[..., : upper.shape[-1]]
         frames = pcm.shape[-1] // FRAME_SAMPLES
-        return torch.cat([band.unflatten(-1, (frames, -1)) for band in (*self._split(lower), high)], -1)
+        return torch.cat([torch.unflatten(band, -1, (frames, -1)) for band in (*self._split(lower), high)], -1)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run one level: [*, T] -> lower and upper half band [*, T / 2]."""
@@ -146,8 +146,8 @@ class BitExactQmf(Qmf):
 def split_bands(pcm: Tensor, matrix: Tensor) -> Tensor:
     """Apply the matrix of `analysis_matrix` to overlapping windows. Shape: pcm [*, T] -> bands [*, F, 512]."""
     windows = pad(pcm, (len(matrix) - HOP, 0)).unfold(-1, len(matrix), HOP)
-    pieces = (windows @ matrix).unflatten(-2, (-1, FRAME_SAMPLES // HOP))
-    bands = pieces.split([HOP // 4, HOP // 4, HOP // 2], -1)
+    pieces = torch.unflatten(windows @ matrix, -2, (-1, FRAME_SAMPLES // HOP))
+    bands = torch.split(pieces, [HOP // 4, HOP // 4, HOP // 2], -1)
     return torch.cat([band.flatten(-2) for band in bands], -1)
 
 

@@ -1,4 +1,4 @@
-"""Quantizer: divides coefficients by their scale factors and rounds them to the steps that their word length allows.
+"""Quantizer: divides coefficients by their scale factors and rounds them to whole numbers of their word length.
 
     spectrum, idsf, idwl, bsm ─[ quantizer ]→ quantized
 
@@ -14,28 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, IDWL_MAX, LEVELS, N_BANDS, N_BFU_MAX, SCALE_FACTORS
+from atrac_bitstream.tables import IDSF_MAX, IDWL_MAX, LEVELS, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.scaler import scale_factor
-from atrac_modules.stage import Stage, any_at_all, check_shape, full_precision
+from atrac_modules.stage import Stage, any_true, check_shapes, full_precision
 from atrac_modules.straight_through import Rounding, StraightThrough
 
 _LEVELS: Final = np.where(np.arange(IDWL_MAX + 1) > 0, LEVELS, 0.0)
 """Largest magnitude by word length index; 0 without bits."""
-
-
 LARGEST_SCALED: Final = 0.99999
 """What a scaled value of 1 or more becomes."""
 
 
 class Quantizer(Stage):
-    """Divides coefficients by their scale factors and rounds them to whole numbers.
+    """Divides coefficients by their scale factors and rounds them to whole numbers, the inverse of `Dequantizer`.
 
     Shape:  spectrum [*, F, 512], idsf [*, F, 52], idwl [*, F, 52], bsm [*, F, 3] -> quantized [*, F, 512]
     Dtype:  that of spectrum, whole numbers, magnitude at most 2 ** (word length - 1) - 1, 0 where there are no bits
     Raises: ShapeError: the last dimensions are others.
-
-    The mirror of `Dequantizer`.
     """
 
     @abstractmethod
@@ -44,7 +40,7 @@ class Quantizer(Stage):
 
     @abstractmethod
     def scaled(self, spectrum: Tensor, idsf: Tensor, bsm: Tensor) -> Tensor:
-        """Divide coefficients by their scale factors; what would reach 1 in magnitude becomes 0.99999.
+        """Divide coefficients by their scale factors; magnitudes of 1 or more become 0.99999.
 
         Backward, the slope is that of the quotient where it is not clipped.
 
@@ -56,16 +52,16 @@ class Quantizer(Stage):
 class ReferenceQuantizer(Quantizer):
     """q = round(scaled x levels), levels = 2 ** (word length - 1) - 1. Exactly the reference codec's.
 
-    Backward to the scaled coefficients, `rounding` says the slope. Backward to idwl, it is what the reconstruction
-    y = q / levels gains by the next word length: with d = y(next) - y and e = y - scaled, the slope of q in each
+    Backward, `rounding` states the slope along the scaled coefficients. The slope along idwl is the effect of the next
+    word length on the reconstruction y = q / levels: with d = y(next) - y and e = y - scaled, the slope of q in each
     coefficient is
 
         levels (d + e |d|² / (2 |e|²)),  norms over the BFU
 
-    so that together with a dequantizer a loss L(y) gets L'·d plus half its curvature along d, the curvature taken for
-    the one in L'·e. For a squared error, weighted per BFU or not, that is exactly the difference between the two
-    errors, from 0 to 2 bits too; the first term alone is 2 to 3 times that. The last word length has no next one and
-    takes the step that led to it.
+    so that, after a dequantizer, the slope of a loss L(y) is L'·d plus half its curvature along d, where the curvature
+    is estimated from L'·e. For a squared error, weighted by BFU or not, that is exactly the difference between the two
+    errors, also from 0 to 2 bits; the first term alone is 2 to 3 times as large. The longest word length has no next
+    one and uses the step from the one before.
 
     Args:
         rounding: estimator, see `straight_through.py`; `StraightThrough()` if None.
@@ -89,7 +85,7 @@ class ReferenceQuantizer(Quantizer):
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
         """Quantize `spectrum` with the scale factor and in the word length of each BFU."""
-        _check_shapes(spectrum, idsf, idwl, bsm)
+        check_shapes(spectrum=spectrum, idsf=idsf, idwl=idwl, bsm=bsm)
         index = idwl.detach().long()
         # Below 1, a scaled value stays in its word length however it is rounded; without bits it is multiplied by 0.
         scaled = self.scaled(spectrum, idsf, bsm).clamp(-LARGEST_SCALED, LARGEST_SCALED)
@@ -106,10 +102,9 @@ class ReferenceQuantizer(Quantizer):
 class NeuralQuantizer(Quantizer):
     """q = round(scaled x steps + offset x sign), with steps and offset learned for each word length.
 
-    That a word length has so many bits, and hence so many levels at most, is built in; by how many steps a value is
-    multiplied and where between two of them the decision lies is learned. A negative offset widens the zone that
-    becomes 0. The table of scale factors is saved with the weights but not trained here: it is that of the scaler,
-    learned there, since both have to use the same numbers.
+    The number of levels of each word length is built in; the number of steps to full scale and the decision levels
+    between them are learned. A negative offset widens the zone that becomes 0. The table of scale factors is saved with
+    the weights but not trained here: it is the scaler's, because both have to use the same numbers.
 
     Backward as `ReferenceQuantizer`.
 
@@ -132,7 +127,7 @@ class NeuralQuantizer(Quantizer):
         self.rounding = rounding or StraightThrough()
         self.layout = BfuLayout()
         self.steps = nn.Parameter(0.5 + torch.rand(IDWL_MAX + 1))
-        """Steps from 0 to 1, as a share of 2 ** (word length - 1)."""
+        """Steps to full scale, divided by 2 ** (word length - 1)."""
         self.offset = nn.Parameter(0.4 * torch.rand(IDWL_MAX + 1) - 0.2)
         self.add_table("levels", _LEVELS)
         self.add_table("scale", _LEVELS + (_LEVELS > 0))
@@ -141,13 +136,13 @@ class NeuralQuantizer(Quantizer):
     @full_precision
     def forward(self, spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> Tensor:
         """Quantize `spectrum` with the scale factor and in the word length of each BFU."""
-        _check_shapes(spectrum, idsf, idwl, bsm)
+        check_shapes(spectrum=spectrum, idsf=idsf, idwl=idwl, bsm=bsm)
         index = idwl.detach().long()
         scaled = self.scaled(spectrum, idsf, bsm)
         largest = _look_up(self.levels.to(scaled.dtype), index, bsm, self.layout)
         exact = self.unrounded(scaled, index, bsm)
         quantized = self.rounding(torch.minimum(torch.maximum(exact, -largest), largest))
-        # Rounding that adds noise may leave the word length again.
+        # Rounding with noise may exceed the word length again.
         over = (quantized.detach().abs() > largest).to(scaled.dtype)
         quantized = quantized - over * quantized.detach().sign()
         return _with_slope(quantized, scaled, idwl, bsm, self.levels, self.layout)
@@ -158,7 +153,7 @@ class NeuralQuantizer(Quantizer):
         return _scaled(spectrum, idsf, bsm, self.log2_scale_factors.exp2(), self.layout)
 
     def unrounded(self, scaled: Tensor, index: Tensor, bsm: Tensor) -> Tensor:
-        """Return what is rounded. Shape: scaled [*, F, 512], index [*, F, 52] whole -> [*, F, 512]."""
+        """Return values before rounding. Shape: scaled [*, F, 512], index [*, F, 52] whole -> [*, F, 512]."""
         steps = _look_up((self.steps * self.scale).to(scaled.dtype), index, bsm, self.layout)
         offset = _look_up(self.offset.to(scaled.dtype), index, bsm, self.layout)
         sign = scaled.detach().sign()
@@ -166,22 +161,15 @@ class NeuralQuantizer(Quantizer):
         return torch.where((moved * sign > 0) | (sign == 0), moved, 0.0)
 
 
-def _check_shapes(spectrum: Tensor, idsf: Tensor, idwl: Tensor, bsm: Tensor) -> None:
-    check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-    check_shape("idsf", idsf, -1, N_BFU_MAX)
-    check_shape("idwl", idwl, -1, N_BFU_MAX)
-    check_shape("bsm", bsm, -1, N_BANDS)
-
-
 def _scaled(spectrum: Tensor, idsf: Tensor, bsm: Tensor, table: Tensor, layout: BfuLayout) -> Tensor:
     """Divide by the scale factors of a table [64]; see `Quantizer.scaled`."""
     scaled = spectrum / layout.expand(scale_factor(idsf, table.to(spectrum.dtype)), bsm)
     over = scaled.detach().abs() >= 1
-    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if any_at_all(over) else scaled
+    return torch.where(over, LARGEST_SCALED * scaled.detach().sign(), scaled) if any_true(over) else scaled
 
 
 def _look_up(table: Tensor, index: Tensor, bsm: Tensor, layout: BfuLayout) -> Tensor:
-    """Give each coefficient, in spectrum order, the table's value for the word length index of its BFU."""
+    """Look up a table for the word length index of each coefficient's BFU, in spectrum order."""
     return layout.expand(table.index_select(0, index.flatten()).view(index.shape), bsm)
 
 

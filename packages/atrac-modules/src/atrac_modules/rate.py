@@ -1,4 +1,4 @@
-"""Rate: the bits that a choice of word lengths takes."""
+"""Rate: the bits of a sound unit's values, and the budget for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from atrac_bitstream import tables as t
 
 
 def word_length(idwl: Tensor) -> Tensor:
-    """Return the bits of a value: 0 for index 0, else index + 1.
+    """Return the word length in bits: 0 for index 0, else index + 1.
 
     Backward, the slope is the step to the next index: 2 from 0, then 1.
 
@@ -24,7 +24,7 @@ def word_length(idwl: Tensor) -> Tensor:
 
 
 def used_value_bits(idwl: Tensor) -> Tensor:
-    """Return the bits that the quantized values of a sound unit take, to be held against `value_bits(n_bfu)`.
+    """Return the bits of the quantized values of a sound unit, at most `value_bits(n_bfu)`.
 
     Shape: idwl [*, 52] -> [*]
     Units: bits per sound unit
@@ -34,7 +34,7 @@ def used_value_bits(idwl: Tensor) -> Tensor:
 
 
 def value_bits(n_bfu: Tensor) -> Tensor:
-    """Return the bits for values that an encoder may fill; `atrac_bitstream.value_bits` on tensors.
+    """Return the bits available for values; `atrac_bitstream.value_bits` on tensors.
 
     Shape: [*] -> [*]
     """

@@ -1,4 +1,4 @@
-"""Scaler: finds a scale factor for each BFU.
+"""Scaler: chooses a scale factor for each BFU.
 
     … ─mdct→ spectrum ─[ scaler ]→ idsf;  bsm from transient
 
@@ -15,25 +15,25 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from atrac_bitstream.tables import FRAME_SAMPLES, IDSF_MAX, N_BANDS, SCALE_FACTORS
+from atrac_bitstream.tables import IDSF_MAX, SCALE_FACTORS
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.stage import Stage, check_shape, full_precision
+from atrac_modules.stage import Stage, check_shapes, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
 
 
 class Scaler(Stage):
-    """Finds scale factors.
+    """Chooses scale factors.
 
     Shape:  spectrum [*, F, 512], bsm [*, F, 3] -> idsf [*, F, 52]
     Dtype:  float32 or float64, kept; whole numbers 0..63
     Raises: ShapeError: the last dimensions are not [F, 512] and [F, 3].
 
-    BFUs that the allocator will not carry get a scale factor too; the allocator may replace any of them.
+    BFUs that the allocator will not carry have a scale factor too; the allocator may change any of them.
     """
 
     @abstractmethod
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
-        """Find a scale factor for each BFU."""
+        """Choose a scale factor for each BFU."""
 
 
 @final
@@ -56,9 +56,8 @@ class ReferenceScaler(Scaler):
 
     @full_precision
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
-        """Find a scale factor for each BFU."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        """Choose a scale factor for each BFU."""
+        check_shapes(spectrum=spectrum, bsm=bsm)
         largest = self.layout.maximum(spectrum, bsm)
         idsf = smallest_scale_factor(largest.detach(), self.table).to(largest.dtype)
         if largest.requires_grad:
@@ -72,9 +71,10 @@ class NeuralScaler(Scaler):
 
     idsf = number of scale factors below the largest magnitude, at most 63
 
-    That a BFU goes by its largest magnitude and that there are 64 scale factors is built in; the table is learned.
+    The choice by the largest magnitude and the number of 64 scale factors are built in; the table is learned.
 
-    Backward, idsf follows the logarithm of the largest magnitude over the scale factor found, at the table's mean pace.
+    Backward, idsf follows the logarithm of the largest magnitude over the chosen scale factor, times the mean number
+    of scale factors per octave.
 
     Example:
         >>> NeuralScaler()(torch.zeros(2, 512), torch.zeros(2, 3)).shape
@@ -90,9 +90,8 @@ class NeuralScaler(Scaler):
 
     @full_precision
     def forward(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
-        """Find a scale factor for each BFU."""
-        check_shape("spectrum", spectrum, -1, FRAME_SAMPLES)
-        check_shape("bsm", bsm, -1, N_BANDS)
+        """Choose a scale factor for each BFU."""
+        check_shapes(spectrum=spectrum, bsm=bsm)
         largest = self.layout.maximum(spectrum, bsm)
         table = self.levels.detach().exp2().sort().values.to(largest.dtype)
         idsf = torch.bucketize(largest.detach(), table[:-1]).to(largest.dtype)
@@ -104,9 +103,9 @@ class NeuralScaler(Scaler):
 
 
 def smallest_scale_factor(largest: Tensor, table: Tensor) -> Tensor:
-    """Find the index of the smallest scale factor not below a magnitude; 63 for all over 1.
+    """Return the index of the smallest scale factor not below a magnitude; 63 for all over 1.
 
-    Within each octave the table's steps are the same three, so that exponent and mantissa tell.
+    Every octave of the table has the same three mantissas, so that exponent and mantissa give the index.
 
     Shape: largest [*], table [64] -> int32 [*]
     """

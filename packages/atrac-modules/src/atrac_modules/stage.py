@@ -1,18 +1,29 @@
-"""What every stage shares: its base class, the precision it runs in, and the check of its inputs' shapes."""
+"""Common to all stages: the base class, the precision they run in, and the check of their inputs' shapes."""
 
 from __future__ import annotations
 
 import functools
 from abc import ABC
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from atrac_bitstream.tables import FRAME_SAMPLES, N_BANDS, N_BFU_MAX
+
 _Forward = TypeVar("_Forward", bound=Callable[..., Any])
+_SIZES: Final = {
+    "bands": FRAME_SAMPLES,
+    "spectrum": FRAME_SAMPLES,
+    "quantized": FRAME_SAMPLES,
+    "idsf": N_BFU_MAX,
+    "idwl": N_BFU_MAX,
+    "bsm": N_BANDS,
+}
+"""Last dimension of each input of a stage."""
 
 
 class ShapeError(ValueError):
@@ -44,7 +55,7 @@ class WithTables(nn.Module):
 class Stage(WithTables, ABC):
     """A stage of the codec: tensors in, tensors out, no state from one call to the next.
 
-    Every role has an abstract class below this one that states shapes, units and rules, and every sibling of a role
+    Every role has an abstract class below this one that states shapes, units and rules, and every stage of that role
     keeps them. Channels are batch. Tables are buffers in torch's default dtype, cast once from float64.
     """
 
@@ -64,25 +75,22 @@ def full_precision(forward: _Forward) -> _Forward:
     return wrapper  # type: ignore[return-value]
 
 
-def any_at_all(mask: Tensor) -> bool:
-    """Tell whether rare work has to be done at all: where something is true.
+def any_true(mask: Tensor) -> bool:
+    """Return whether any element is true, and so whether rarely needed work has to be done.
 
-    While a graph is captured, by `torch.compile` or `torch.export`, this says yes, so that no path hangs on values.
+    While `torch.compile` or `torch.export` captures a graph the answer is yes: the graph must not depend on values.
     """
     return torch.compiler.is_compiling() or bool(mask.any())
 
 
-def check_shape(name: str, tensor: Tensor, *size: int) -> None:
-    """Raise `ShapeError` unless the last dimensions are `size`; -1 stands for any number of frames."""
-    ok = tensor.dim() >= len(size) and all(
-        want in (-1, got) for want, got in zip(size, tensor.shape[tensor.dim() - len(size) :], strict=True)
-    )
-    if not ok:
-        expected = ", ".join("F" if n < 0 else str(n) for n in size)
-        raise ShapeError(name, f"[*, {expected}]", tensor.shape)
+def check_shapes(**inputs: Tensor) -> None:
+    """Raise `ShapeError` unless every input of a stage, given by its name, is [*, F, n] with the n of that name."""
+    for name, tensor in inputs.items():
+        if tensor.dim() < 2 or tensor.shape[-1] != _SIZES[name]:
+            raise ShapeError(name, f"[*, F, {_SIZES[name]}]", tensor.shape)
 
 
 def check_pcm(pcm: Tensor) -> None:
     """Raise `ShapeError` unless pcm is [*, 512 F] with at least one frame."""
-    if pcm.dim() < 1 or pcm.shape[-1] == 0 or pcm.shape[-1] % 512:
+    if pcm.dim() < 1 or pcm.shape[-1] == 0 or pcm.shape[-1] % FRAME_SAMPLES:
         raise ShapeError("pcm", "[*, T], T = 512 F", pcm.shape)

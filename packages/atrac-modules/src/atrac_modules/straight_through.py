@@ -1,7 +1,6 @@
-"""Gradients of decisions: what backward does where forward takes a whole number.
+"""Gradients of decisions: forward a whole number, backward a stated slope.
 
-Forward values are always the legal, hard ones, in training too. Each rule here states the slope that backward uses
-instead, and has a test of it.
+Forward values are always whole and legal, in training too. Each class here states the slope of its backward pass.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Rounding(Protocol):
 def hard_forward_soft_backward(hard: Tensor, soft: Tensor) -> Tensor:
     """Return the value of `hard` with the gradient of `soft`.
 
-    Where nothing needs a gradient this is `hard` itself; else the value is exact as long as `soft` is finite.
+    If `soft` needs no gradient this is `hard` itself; otherwise the value is exact as long as `soft` is finite.
     """
     if not soft.requires_grad:
         return hard
@@ -52,7 +51,7 @@ class UniformNoise:
     Args:
         generator: source of the noise; None takes torch's global one.
 
-    Differs: [BALLE-2017] leaves the noisy value as it is; ours is rounded, because what comes out must be legal.
+    Differs: [BALLE-2017] keeps the noisy value; here it is rounded, because results must be whole.
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
@@ -72,7 +71,8 @@ class SoftRounding:
     (2 tanh(a / 2)).
 
     Args:
-        sharpness: a > 0; towards 0 the slope becomes 1 everywhere, large values make it a comb.
+        sharpness: a > 0; towards 0 the slope becomes 1 everywhere, large values concentrate it half way between
+            whole numbers.
 
     Source: [AGUSTSSON-2020] sec. 4.1.
     """

@@ -1,7 +1,7 @@
-"""Water-filling: turns what every BFU wants into word lengths that fit.
+"""Water-filling: the reference codec's way to make desired word lengths fit the bit budget.
 
-One level is taken off what all want, and lies where the bits suffice; a drop that is left over goes to BFUs in turn.
-Source: [atracdenc] atrac1_bitalloc.cpp.
+Subtract one offset, `shift`, from all desired word lengths so that they fit. Bits that remain go one at a time to a
+list of BFUs. Source: [atracdenc] atrac1_bitalloc.cpp.
 """
 
 from __future__ import annotations
@@ -13,110 +13,109 @@ import torch
 from torch import Tensor
 
 from atrac_bitstream import tables as t
+from atrac_modules.bfu import carries
 from atrac_modules.straight_through import hard_forward_soft_backward
 
 _SHIFT_START, _SHIFT_LOW, _SHIFT_HIGH = 3.0, -3.0, 15.0
 _SHIFT_RANGE: Final = 0.1
+"""The bisection ends when the shift is known to this many bits."""
 _SPARE_BITS: Final = 110
-"""An allocation that leaves fewer bits than this is good enough."""
+"""The bisection also ends when at most this many bits remain."""
 _WORD_LENGTH_MAX: Final = 16
 _FRACTION: Final = 24
-NEVER: Final = 1.5
-"""Turns from here on never come."""
 _ONE: Final = 1 << _FRACTION
-"""One bit, in the fixed-point numbers of the bisection."""
-
-
-def carries(n_bfu: Tensor) -> Tensor:
-    """Tell which of the 52 BFUs are carried. Shape: [*] -> bool [*, 52]."""
-    return torch.arange(t.N_BFU_MAX, device=n_bfu.device) < n_bfu[..., None]
+"""One bit in the fixed-point numbers of the bisection."""
+RANK_LIMIT: Final = 1.5
+"""BFUs of this rank or more receive no spare bits."""
 
 
 def water_fill(
-    wanted: Tensor, audible: Tensor, turn: Tensor, audibility: Tensor | None = None
+    desired: Tensor, audible: Tensor, rank: Tensor, audibility: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Give sound units that want so many bits per value what fits.
+    """Fit desired word lengths into each sound unit, with gradients.
 
-    Backward, the word length of each BFU that gets something follows wanted minus its mean over those BFUs, weighted by
-    their size: the level gives in when the bits do not fit. A BFU's turn counts as something that it wants less. Along
-    audibility, the word length of a BFU (at least 1) is multiplied by sigmoid(audibility), from 0 for inaudible BFUs to
-    its own for audible ones.
+    Backward, the word length of each audible carried BFU follows its desired word length minus the mean over those
+    BFUs, weighted by their size: the budget is fixed, so that more for one is less for the others. A higher rank has
+    the slope of a shorter desired word length. Along `audibility`, the slope of a word length (at least 1) is that of
+    its product with sigmoid(audibility).
 
     Args:
-        wanted: word length before the shift.
-        audible: which BFUs want anything at all.
-        turn: when a BFU gets a spare bit, the lowest first; from `NEVER` on, never.
-        audibility: what decided over `audible` by its sign, if that is to be learned.
+        desired: word lengths before the shift.
+        audible: BFUs that may receive bits.
+        rank: order in which BFUs receive spare bits, lowest first, none from `RANK_LIMIT` on.
+        audibility: number whose sign has decided `audible`, to learn it.
 
-    Shape:  wanted, audible, audibility [*, 52], turn [52] -> n_bfu [*], idwl [*, 52]
-    Dtype:  float64 (what is wanted often lies just above or below a whole number of bits)
+    Shape:  desired, audible, audibility [*, 52], rank [52] -> n_bfu [*], idwl [*, 52]
+    Dtype:  float64 (desired word lengths often lie just above or below a whole number)
     """
-    n_bfu, idwl = allocate_by_turn(wanted.detach().where(audible, -torch.inf), turn.detach())
-    if torch.is_grad_enabled() and turn.requires_grad:
-        wanted = wanted - turn
-    return n_bfu, follow(wanted, audible, n_bfu, idwl, audibility)
+    n_bfu, idwl = allocate_by_rank(desired.detach().where(audible, -torch.inf), rank.detach())
+    if torch.is_grad_enabled() and rank.requires_grad:
+        desired = desired - rank
+    return n_bfu, with_slope(desired, audible, n_bfu, idwl, audibility)
 
 
-def follow(wanted: Tensor, audible: Tensor, n_bfu: Tensor, idwl: Tensor, audibility: Tensor | None = None) -> Tensor:
-    """Return word lengths with the slope that `water_fill` describes, however they were found."""
-    if not wanted.requires_grad and (audibility is None or not audibility.requires_grad):
+def with_slope(
+    desired: Tensor, audible: Tensor, n_bfu: Tensor, idwl: Tensor, audibility: Tensor | None = None
+) -> Tensor:
+    """Return `idwl` with the slopes that `water_fill` describes."""
+    if not desired.requires_grad and (audibility is None or not audibility.requires_grad):
         return idwl
     carried = carries(n_bfu)
-    weight = (audible & carried) * torch.as_tensor(t.BFU_SIZES, device=wanted.device)
-    mean = (wanted * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
-    soft = torch.where(weight > 0, wanted - mean, 0.0)
+    weight = (audible & carried) * torch.as_tensor(t.BFU_SIZES, device=desired.device)
+    mean = (desired * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1)
+    soft = torch.where(weight > 0, desired - mean, 0.0)
     if audibility is not None:
-        soft = soft + torch.sigmoid(audibility.to(wanted.dtype)) * idwl.clamp_min(1) * carried
+        soft = soft + torch.sigmoid(audibility.to(desired.dtype)) * idwl.clamp_min(1) * carried
     return hard_forward_soft_backward(idwl, soft)
 
 
-@torch.library.custom_op("atrac_modules::allocate_by_turn", mutates_args=())
-def allocate_by_turn(wanted: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-    """Call `allocate` with BFUs by turn; one operation to `torch.compile`, which need not follow the search.
+@torch.library.custom_op("atrac_modules::allocate_by_rank", mutates_args=())
+def allocate_by_rank(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Call `allocate` with the BFUs in the order of their ranks; a single operation to `torch.compile`.
 
-    Shape: wanted [*, 52], turn [52] -> n_bfu [*], idwl [*, 52], in the dtype of wanted
+    Shape: desired [*, 52], rank [52] -> n_bfu [*], idwl [*, 52], in the dtype of desired
     """
-    n_bfu, idwl = allocate(wanted, by_turn(turn))
-    return n_bfu.to(wanted.dtype), idwl.to(wanted.dtype)
+    n_bfu, idwl = allocate(desired, ranked_bfus(rank))
+    return n_bfu.to(desired.dtype), idwl.to(desired.dtype)
 
 
-@allocate_by_turn.register_fake
-def _(wanted: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-    return wanted.new_empty(wanted.shape[:-1]), torch.empty_like(wanted)
+@allocate_by_rank.register_fake
+def _(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    return desired.new_empty(desired.shape[:-1]), torch.empty_like(desired)
 
 
-def by_turn(turn: Tensor) -> list[int]:
-    """Return the BFUs whose turn comes, in order. Shape: turn [52]."""
-    return [bfu for bfu in turn.argsort(stable=True).tolist() if turn[bfu] < NEVER]
+def ranked_bfus(rank: Tensor) -> list[int]:
+    """Return the BFUs that receive spare bits, in order. Shape: rank [52]."""
+    return [bfu for bfu in rank.argsort(stable=True).tolist() if rank[bfu] < RANK_LIMIT]
 
 
-def allocate(wanted: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Find shift, number of BFUs and boosts for sound units that want so many bits per value.
+def allocate(desired: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Find the word lengths and the number of BFUs of each sound unit.
 
-    Word length = trunc(wanted - shift), 0 below 2, with the shift bisected per sound unit until the bits fit and at
-    most 110 are left. When the highest BFUs stay empty, one step fewer is carried and the bisection starts again. What
-    is left over goes one bit at a time to the boosted BFUs.
+    Word length = trunc(desired - shift), 0 below 2, with the shift bisected for each sound unit until the bits fit and
+    at most 110 remain. If the highest BFUs stay empty, the bisection starts again with the next smaller number of BFUs.
+    Remaining bits go one at a time to the boosted BFUs.
 
     Args:
-        wanted: word length before the shift; minus infinity for none.
-        boosted: BFUs that spare bits go to, in this order.
+        desired: word lengths before the shift; minus infinity for none.
+        boosted: BFUs that receive spare bits, in this order.
 
     Shape:  [*, 52] -> n_bfu [*], idwl [*, 52]
     Dtype:  int64
     """
-    leading = wanted.shape[:-1]
+    leading = desired.shape[:-1]
     # Whole numbers of 2 ** -24 bits: exact, and faster.
-    wanted = (wanted.reshape(-1, t.N_BFU_MAX).clamp(-40, 40) * _ONE).floor().to(torch.int32)
-    words = torch.zeros_like(wanted)
-    n_bfu = torch.zeros_like(wanted[:, 0])
-    spare = torch.zeros_like(wanted[:, 0])
-    unit = torch.arange(len(wanted), device=wanted.device)  # sound units still undecided
+    desired = (desired.reshape(-1, t.N_BFU_MAX).clamp(-40, 40) * _ONE).floor().to(torch.int32)
+    words = torch.zeros_like(desired)
+    n_bfu = torch.zeros_like(desired[:, 0])
+    spare = torch.zeros_like(desired[:, 0])
+    unit = torch.arange(len(desired), device=desired.device)  # sound units still undecided
     for fewer, amount in zip((0, *t.BFU_AMOUNTS[:-1])[::-1], t.BFU_AMOUNTS[::-1], strict=True):
-        empty = _stays_empty(wanted[unit, :amount], fewer, t.value_bits(amount))
+        empty = _stays_empty(desired[unit, :amount], fewer, t.value_bits(amount))
         candidates, unit = unit[~empty], unit[empty]
         if not len(candidates):
             continue
-        tried, left = _bisect(wanted[candidates, :amount], t.value_bits(amount))
+        tried, left = _bisect(desired[candidates, :amount], t.value_bits(amount))
         filled = tried[:, fewer:].any(-1) | (fewer == 0)
         done = candidates[filled]
         words[done, :amount], n_bfu[done], spare[done] = tried[filled], amount, left[filled]
@@ -127,47 +126,47 @@ def allocate(wanted: Tensor, boosted: Sequence[int]) -> tuple[Tensor, Tensor]:
     return n_bfu.reshape(leading).long(), idwl.reshape(*leading, t.N_BFU_MAX).long()
 
 
-def _words(wanted: Tensor, shift: Tensor, available: int) -> tuple[Tensor, Tensor]:
-    """Return the word lengths that a shift [n, 1] gives [n, amount], and the bits left over [n, 1], int32."""
-    sizes = torch.as_tensor(t.BFU_SIZES[: wanted.shape[1]], device=wanted.device).float()
-    words = (wanted - shift) >> _FRACTION
+def _words(desired: Tensor, shift: Tensor, available: int) -> tuple[Tensor, Tensor]:
+    """Return the word lengths after a shift [n, 1], [n, amount], and the bits that remain [n, 1], int32."""
+    sizes = torch.as_tensor(t.BFU_SIZES[: desired.shape[1]], device=desired.device).float()
+    words = (desired - shift) >> _FRACTION
     words = (words * (words >= 2)).clamp_max(_WORD_LENGTH_MAX)
     return words, available - (words.float() @ sizes).int()[:, None]
 
 
-def _stays_empty(wanted: Tensor, fewer: int, available: int) -> Tensor:
-    """Tell for certain of which sound units the BFUs from `fewer` on will get nothing [n].
+def _stays_empty(desired: Tensor, fewer: int, available: int) -> Tensor:
+    """Return of which sound units the BFUs from `fewer` on certainly receive nothing [n].
 
-    The largest shift that would give them something does not fit, and larger ones give less.
+    The largest shift that gives one of them bits does not fit, and a larger one gives less.
     """
     if fewer == 0:
-        return torch.zeros(len(wanted), dtype=torch.bool, device=wanted.device)
-    shift = wanted[:, fewer:].amax(1, keepdim=True) - 2 * _ONE
-    return (_words(wanted, shift, available)[1] < 0)[:, 0]
+        return torch.zeros(len(desired), dtype=torch.bool, device=desired.device)
+    shift = desired[:, fewer:].amax(1, keepdim=True) - 2 * _ONE
+    return (_words(desired, shift, available)[1] < 0)[:, 0]
 
 
-def _bisect(wanted: Tensor, available: int) -> tuple[Tensor, Tensor]:
-    """Find the shift of each sound unit; return its word lengths [n, amount] and the bits left over [n], int32."""
-    low = torch.full_like(wanted[:, :1], int(_SHIFT_LOW * _ONE))
+def _bisect(desired: Tensor, available: int) -> tuple[Tensor, Tensor]:
+    """Find the shift of each sound unit; return its word lengths [n, amount] and the bits that remain [n], int32."""
+    low = torch.full_like(desired[:, :1], int(_SHIFT_LOW * _ONE))
     high = torch.full_like(low, int(_SHIFT_HIGH * _ONE))
     shift = torch.full_like(low, int(_SHIFT_START * _ONE))
     while True:
-        words, left = _words(wanted, shift, available)
+        words, left = _words(desired, shift, available)
         over = left < 0
         settled = ~over & ((left <= _SPARE_BITS) | (high - low < int(_SHIFT_RANGE * _ONE)))
         if settled.all():
             return words, left[:, 0]
         low, high = torch.where(over, shift, low), torch.where(over | settled, high, shift)
-        # A spectrum that no shift in the range makes fit, which the reference codec would ponder for ever.
+        # If no shift in the range fits, widen it; the reference codec would never end.
         high = torch.where(over & (high - shift <= 1), high + int(_SHIFT_HIGH * _ONE), high)
         shift = shift + torch.where(over, (high - shift) >> 1, -((shift - low) >> 1)) * ~settled
 
 
 def _boost(words: Tensor, spare: Tensor, n_bfu: Tensor, order: Sequence[int]) -> None:
-    """Give spare bits away in rounds: one more bit per value, two where there was none."""
+    """Hand out spare bits in rounds: one more bit for each value, or two where there was none."""
     boosted = torch.tensor(order, device=words.device)
     carried = boosted < n_bfu[:, None]
-    columns = words[:, boosted].masked_fill(~carried, _WORD_LENGTH_MAX)  # full, so that they are passed over
+    columns = words[:, boosted].masked_fill(~carried, _WORD_LENGTH_MAX)  # full, and so skipped
     active = torch.arange(len(words), device=words.device)
     while len(active):
         before = left = spare[active]

@@ -22,8 +22,7 @@ from atrac_bitstream.tables import BAND_OF_VALUE, FRAME_SAMPLES
 from atrac_codec import NNFullCodec
 from atrac_codec.bridge import device_of
 from atrac_codec.trace import STAGE_OF_FIELD, Fields, TracedRun, Tracer
-from atrac_modules.bfu import BfuLayout
-from atrac_modules.water_filling import carries
+from atrac_modules.bfu import BfuLayout, carries
 from atrac_train import detection
 from atrac_train.evaluation.recordings import runs
 

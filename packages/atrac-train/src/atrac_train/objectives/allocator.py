@@ -22,7 +22,7 @@ from torch import Tensor
 
 from atrac_bitstream.tables import BFU_AMOUNTS, IDWL_MAX, N_BFU_MAX
 from atrac_modules import BfuLayout, NeuralAllocator, used_value_bits, value_bits
-from atrac_modules.water_filling import NEVER, allocate
+from atrac_modules.water_filling import RANK_LIMIT, allocate
 from atrac_train.objective import Objective, Scores, Tensors
 
 LEVELS: Final = (torch.arange(-12.0, 22.0), torch.arange(-1.0, 1.01, 0.125), torch.linspace(-0.12, 0.12, 5))
@@ -87,7 +87,7 @@ class AllocatorObjective(Objective):
                 best = tried.gather(1, likelihood.argmax(-1, keepdim=True))
         likelihood = self._likelihood(example, best + LEVELS[2].to(best), widths)
         fit = -torch.logsumexp(likelihood.flatten(1), -1).mean() / N_BFU_MAX
-        boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.turn) / widths["turn"]).mean()
+        boosts = torch.sigmoid((SPARE.to(best)[:, None] - self.stage.spare_rank) / widths["turn"]).mean()
         audibility = self.stage.audibility(example["energy"], example["loudness"])
         silences = torch.sigmoid(-audibility / widths["audible"]).mean()
         rough = self.stage.tables.diff(dim=-1).square().sum(-1).mean()
@@ -102,7 +102,7 @@ class AllocatorObjective(Objective):
     def _likelihood(self, example: Tensors, levels: Tensor, widths: dict[str, float]) -> Tensor:
         """Return the logarithm of how likely the teacher's word lengths are. Shape: levels [U, L] -> [U, L, S]."""
         idwl = example["idwl"]
-        above = self.stage.wanted(example["idsf"], example["short"])[:, None] - levels[..., None]
+        above = self.stage.desired(example["idsf"], example["short"])[:, None] - levels[..., None]
         audibility = self.stage.audibility(example["energy"], example["loudness"]) / widths["audible"]
         audible = torch.sigmoid(audibility.where(~example["short"], math.inf))[:, None]
 
@@ -115,7 +115,7 @@ class AllocatorObjective(Objective):
             of_audible = torch.where((index >= 0)[:, None], at_least(index) - more, 0.0)
             return audible * of_audible + (1 - audible) * (index == 0)[:, None]
 
-        boosted = torch.sigmoid((SPARE.to(levels)[:, None] - self.stage.turn) / widths["turn"])
+        boosted = torch.sigmoid((SPARE.to(levels)[:, None] - self.stage.spare_rank) / widths["turn"])
         likely = is_index(idwl)[:, :, None] * (1 - boosted) + is_index(idwl - 1)[:, :, None] * boosted
         likely = (1 - OUTLIERS) * likely + OUTLIERS / (IDWL_MAX + 1)
         # BFUs that are not carried count as well: they would be, had they got bits.
@@ -140,7 +140,7 @@ class AllocatorObjective(Objective):
             by_frequency: begin with the BFUs in order and keep them so; fewer orders, and one of the likely ones.
             every: of how many units to take one.
         """
-        tables, order, most = self.stage.tables.clone(), self.stage.boosted, 0.0
+        tables, order, most = self.stage.tables.clone(), self.stage.spare_order, 0.0
         while True:
             changes = [(tables, order), *(one for bfu in range(N_BFU_MAX) for one in _moved(tables, order, bfu))]
             if by_frequency:
@@ -154,15 +154,15 @@ class AllocatorObjective(Objective):
             most = max(reached)
             tables, order = changes[reached.index(most)]
         self.stage.tables.copy_(tables)
-        self.stage.turn.fill_(2 * NEVER)
-        self.stage.turn[order] = torch.linspace(0, 1, len(order)).to(self.stage.turn)
+        self.stage.spare_rank.fill_(2 * RANK_LIMIT)
+        self.stage.spare_rank[order] = torch.linspace(0, 1, len(order)).to(self.stage.spare_rank)
 
     def _add(self, units: Tensors, reach: float, pace: float, every: int = 1) -> None:
         """Add to the tables of each rule what agrees most often."""
         offsets = torch.arange(-reach, reach + pace / 2, pace)
         pairs = torch.cartesian_prod(offsets, offsets)
         reached = torch.cat(
-            [self._agreement(units, self.stage.boosted, some, every) for some in torch.split(pairs, 64)]
+            [self._agreement(units, self.stage.spare_order, some, every) for some in torch.split(pairs, 64)]
         )
         self.stage.tables.add_(pairs[reached.argmax()].to(self.stage.tables)[:, None, None])
 
@@ -172,7 +172,7 @@ class AllocatorObjective(Objective):
         audible = (self.stage.audibility(units["energy"][::every], units["loudness"][::every]) > 0) | short
         share = self.stage.mixture(idsf)
         first, second = added.to(share).T[:, :, None, None]
-        wanted = self.stage.wanted(idsf, short) + first * share + second * (1 - share)
+        wanted = self.stage.desired(idsf, short) + first * share + second * (1 - share)
         _, own = allocate(wanted.double().where(audible, -torch.inf), order)
         same, counted = _agreement(own, idwl, 0)
         return same.flatten(1).sum(-1) / counted.flatten(1).sum(-1)

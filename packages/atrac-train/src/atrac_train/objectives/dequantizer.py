@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atrac_bitstream.tables import BANDS, IDSF_MAX, IDWL_MAX, WORD_LENGTHS
 from atrac_modules import BfuLayout, NeuralDequantizer, ReferenceDequantizer
-from atrac_modules.water_filling import carries
+from atrac_modules.bfu import carries
 from atrac_train.objective import Objective, Scores, Tensors
 
 _BANDS: Final = ("low", "mid", "high")

@@ -58,13 +58,10 @@ class DistillationObjective(CodecFolderObjective):
         bands = encoder.qmf(pcm)
         bsm = teacher.transient(bands)
         spectrum = encoder.mdct(bands, bsm)
-        loudness = encoder.loudness(spectrum[:, None], bsm[:, None]).loudness
         return {
             "bands": bands,
             "bsm": bsm,
             "spectrum": spectrum,
-            "idsf": encoder.scaler(spectrum, bsm),
-            "loudness": loudness,
             "importance": teacher.allocator.importance(spectrum, bsm),
         }
 
@@ -79,7 +76,7 @@ class DistillationObjective(CodecFolderObjective):
     def _error(self, example: Tensors) -> Tensor:
         """Return the difference of importances, each sound unit's mean taken off. Shape: [B, F, 52]."""
         allocator: Any = self.codec.encoder.allocator
-        found: Tensor = allocator.importance(example["spectrum"], example["idsf"], example["bsm"], example["loudness"])
+        found: Tensor = allocator.importance(example["spectrum"], example["bsm"])
         difference = found - example["importance"]
         return difference - difference.mean(-1, keepdim=True)
 

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import atrac_modules as m
+from atrac_bitstream.tables import BFU_SIZES
+from atrac_modules.bfu import BfuLayout, carries
+from atrac_modules.rate_distortion import EFFORTS
+
+SEARCHES = (m.RateDistortionAllocator, m.NeuralRateDistortionAllocator)
+EAR_MODEL_ALIKE = 0.9
+"""Share of word lengths that untrained importances have in common with the ear model; measured 0.98."""
+
+
+def errors(allocation: m.Allocation, spectrum: torch.Tensor, bsm: torch.Tensor) -> torch.Tensor:
+    """Return the squared errors of an allocation, in the unit of a long block's coefficient [*, 512]."""
+    quantized = m.ReferenceQuantizer()(spectrum, allocation.idsf, allocation.idwl, bsm)
+    decoded = m.ReferenceDequantizer()(quantized, allocation.idsf, allocation.idwl, bsm)
+    layout = BfuLayout()
+    return (decoded - spectrum).square() * torch.exp2(-layout.expand(layout.bsm_of_bfu(bsm), bsm))
+
+
+def test_the_search_changes_scale_factors_and_leaves_less_error_than_the_reference(sound_units):
+    spectrum, idsf, bsm = sound_units
+    searched = m.RateDistortionAllocator(exponent=0.0)(spectrum, idsf, bsm)
+    assert 0.2 < (searched.idsf != idsf)[searched.idwl > 0].float().mean() < 0.8
+    error, reference = (errors(x, spectrum, bsm).sum(-1)[1:] for x in (searched, m.ReferenceAllocator()(*sound_units)))
+    assert (error <= reference).float().mean() > 0.95
+    assert (10 * (reference / error).log10()).mean() > 1
+
+
+def test_each_higher_exponent_leaves_more_error_and_less_above_the_threshold(sound_units):
+    spectrum, idsf, bsm = sound_units
+    threshold = m.MaskingModel()(spectrum, bsm)
+    left = [errors(m.RateDistortionAllocator(x / 4)(spectrum, idsf, bsm), spectrum, bsm) for x in range(5)]
+    plain = [error.sum(-1)[1:].log10().mean().item() for error in left]
+    masked = [(error / threshold).sum(-1)[1:].log10().mean().item() for error in left]
+    assert plain == sorted(plain)
+    assert masked == sorted(masked, reverse=True)
+    assert plain[3] - plain[0] > 0.1, "1 dB"
+    assert plain[4] - plain[3] > 0.02, "0.2 dB"
+
+
+@pytest.mark.parametrize("stage", SEARCHES)
+def test_silence_has_no_bits(stage: type[m.Allocator], build):
+    result = build(stage)(torch.zeros(1, 512), torch.zeros(1, 52), torch.zeros(1, 3))
+    assert not result.idwl.any()
+    assert result.n_bfu == 20
+
+
+@pytest.mark.parametrize("stage", SEARCHES)
+def test_the_search_passes_on_the_slope_of_the_scale_factors_and_no_other(stage: type[m.Allocator], build, sound_units):
+    spectrum, idsf, bsm = (x.clone().requires_grad_() for x in sound_units)
+    result = build(stage)(spectrum, idsf, bsm)
+    (slope,) = torch.autograd.grad((2 * result.idsf).sum(), idsf)
+    assert torch.equal(slope, torch.full_like(idsf, 2))
+    assert result.idwl.requires_grad == (stage is m.NeuralRateDistortionAllocator)
+    if result.idwl.requires_grad:
+        assert torch.autograd.grad(result.idwl.sum(), (spectrum, idsf), allow_unused=True) == (None, None)
+
+
+def test_the_effort_is_not_saved(build, sound_units):
+    stage = build(m.NeuralRateDistortionAllocator, hidden=8, effort="best")
+    assert set(stage.settings) == {"hidden"}
+    again = m.NeuralRateDistortionAllocator(**stage.settings)
+    again.load_state_dict(stage.state_dict())
+    assert again.effort == "default"
+    assert not torch.equal(again(*sound_units).idwl, stage(*sound_units).idwl)
+
+
+@pytest.mark.parametrize("stage", SEARCHES)
+def test_an_unknown_effort_is_refused(stage: type[m.Allocator]):
+    with pytest.raises(ValueError, match=r"effort 'good', allowed fast, default, best$"):
+        stage(effort="good")
+
+
+@pytest.mark.parametrize("stage", [m.RateDistortionAllocator, m.RateDistortionTransient])
+@pytest.mark.parametrize("exponent", [-0.01, 1.01, float("nan")])
+def test_an_exponent_out_of_range_is_refused(exponent: float, stage):
+    with pytest.raises(ValueError, match=f"exponent = {exponent}, allowed 0 to 1"):
+        stage(exponent)
+
+
+@torch.no_grad()
+def test_more_effort_leaves_less_weighted_error(sound_units):
+    spectrum, idsf, bsm = sound_units
+    left = []
+    for effort in EFFORTS:
+        stage = m.NeuralRateDistortionAllocator(effort=effort)
+        error = BfuLayout().sum(errors(stage(spectrum, idsf, bsm), spectrum, bsm), bsm)
+        weight = stage.importance(spectrum, bsm).exp2()
+        left.append(10 * (weight * error).sum(-1).flatten()[1:].log10().mean().item())
+    assert left[0] > left[1] + 0.2, "dB"
+    assert left[2] < left[1] + 0.01, "hardly anything is left to find"
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_with_the_ear_models_importances_both_searches_decide_alike(effort: str, build, sound_units, monkeypatch):
+    model, stage = m.RateDistortionAllocator(effort=effort), build(m.NeuralRateDistortionAllocator, effort=effort)
+    monkeypatch.setattr(stage.importance, "forward", model.importance)
+    got, want = stage(*sound_units), model(*sound_units)
+    for name in ("n_bfu", "idwl", "idsf"):
+        assert torch.equal(getattr(got, name), getattr(want, name)), name
+
+
+@torch.no_grad()
+def test_untrained_importances_decide_mostly_as_the_ear_model(sound_units):
+    got, want = m.NeuralRateDistortionAllocator()(*sound_units), m.RateDistortionAllocator()(*sound_units)
+    assert (got.idwl == want.idwl).float().mean() > EAR_MODEL_ALIKE
+    assert (got.n_bfu == want.n_bfu).float().mean() > EAR_MODEL_ALIKE
+    assert (got.idwl - want.idwl).abs().max() <= 2
+
+
+def test_every_weight_has_the_slope_of_half_the_importance_minus_its_mean(
+    in_float64, build, sound_units, gets_slopes, slopes_are_differences, generator
+):
+    spectrum, idsf, bsm = (x.double() for x in sound_units)
+    stage = build(m.NeuralRateDistortionAllocator, hidden=8)
+    with torch.no_grad():  # so that the network has an effect
+        stage.importance.network[-1].weight *= 100
+    result = stage(spectrum, idsf, bsm)
+    gets_slopes(stage, result.idwl)
+    assert not carries(result.n_bfu).all()
+    sizes = torch.from_numpy(BFU_SIZES) * carries(result.n_bfu)
+    weight = torch.randn(3, 10, 52, generator=generator, dtype=torch.float64)
+
+    def soft() -> torch.Tensor:
+        half = stage.importance(spectrum, bsm) / 2
+        mean = (half * sizes).sum(-1, keepdim=True) / sizes.sum(-1, keepdim=True)
+        return (weight * torch.where(sizes > 0, half - mean, 0.0)).sum()
+
+    hard = lambda: (weight * stage(spectrum, idsf, bsm).idwl).sum()  # noqa: E731
+    slopes_are_differences(list(stage.parameters()), soft, hard=hard)
+
+
+@torch.no_grad()
+def test_more_important_bfus_have_more_bits(build, sound_units):
+    stage = build(m.NeuralRateDistortionAllocator, hidden=8)
+    before = stage(*sound_units).idwl
+    stage.importance.network[-1].bias[10:20] = 3.0
+    change = stage(*sound_units).idwl - before
+    assert change[:, :, 10:20].mean() > 0.5
+    assert change[:, :, :10].mean() < 0
