@@ -5,32 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from atrac_modules import (
-    BitExactAllocator,
-    BitExactImdct,
-    BitExactIqmf,
-    BitExactMdct,
-    BitExactQmf,
-    BitExactTransient,
-    NeuralAllocator,
-    NeuralDequantizer,
-    NeuralImdct,
-    NeuralIqmf,
-    NeuralMdct,
-    NeuralQmf,
-    NeuralQuantizer,
-    NeuralScaler,
-    NeuralTransient,
-    ReferenceAllocator,
-    ReferenceDequantizer,
-    ReferenceImdct,
-    ReferenceIqmf,
-    ReferenceMdct,
-    ReferenceQmf,
-    ReferenceQuantizer,
-    ReferenceScaler,
-    ReferenceTransient,
-)
+import atrac_modules as m
 
 FRAMES = 256
 
@@ -41,51 +16,41 @@ def tensors() -> dict[str, torch.Tensor]:
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
         pcm = 0.1 * torch.randn(2, 512 * FRAMES, generator=generator)
-        bands = ReferenceQmf()(pcm)
-        bsm = ReferenceTransient()(bands)
-        spectrum = ReferenceMdct()(bands, bsm)
-        idsf = ReferenceScaler()(spectrum, bsm)
-        chosen = ReferenceAllocator()(spectrum, idsf, bsm)
-        quantized = ReferenceQuantizer()(spectrum, idsf, chosen.idwl, bsm)
+        bands = m.ReferenceQmf()(pcm)
+        bsm = m.ReferenceTransient()(bands)
+        spectrum = m.ReferenceMdct()(bands, bsm)
+        idsf = m.ReferenceScaler()(spectrum, bsm)
+        chosen = m.ReferenceAllocator()(spectrum, idsf, bsm)
+        quantized = m.ReferenceQuantizer()(spectrum, idsf, chosen.idwl, bsm)
     return {
         "pcm": pcm, "bands": bands, "bsm": bsm, "spectrum": spectrum, "idsf": idsf,
         "idwl": chosen.idwl, "quantized": quantized,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("stage", "inputs"),
-    [
-        (ReferenceQmf, "pcm"),
-        (BitExactQmf, "pcm"),
-        (NeuralQmf, "pcm"),
-        (ReferenceTransient, "bands"),
-        (BitExactTransient, "bands"),
-        (NeuralTransient, "bands"),
-        (ReferenceMdct, "bands bsm"),
-        (BitExactMdct, "bands bsm"),
-        (NeuralMdct, "bands bsm"),
-        (ReferenceScaler, "spectrum bsm"),
-        (NeuralScaler, "spectrum bsm"),
-        (ReferenceAllocator, "spectrum idsf bsm"),
-        (BitExactAllocator, "spectrum idsf bsm"),
-        (NeuralAllocator, "spectrum idsf bsm"),
-        (ReferenceQuantizer, "spectrum idsf idwl bsm"),
-        (NeuralQuantizer, "spectrum idsf idwl bsm"),
-        (ReferenceDequantizer, "quantized idsf idwl bsm"),
-        (NeuralDequantizer, "quantized idsf idwl bsm"),
-        (ReferenceImdct, "spectrum bsm"),
-        (BitExactImdct, "spectrum bsm"),
-        (NeuralImdct, "spectrum bsm"),
-        (ReferenceIqmf, "bands"),
-        (BitExactIqmf, "bands"),
-        (NeuralIqmf, "bands"),
-    ],
-    ids=lambda value: value.__name__ if isinstance(value, type) else "",
-)
-def test_stage(benchmark, tensors, stage, inputs):
-    benchmark.group = stage.__name__.removeprefix("Reference").removeprefix("BitExact").removeprefix("Neural")
-    torch.manual_seed(0)  # learned siblings have random weights; only the allocator's time depends on them
-    module, arguments = stage(), [tensors[name] for name in inputs.split()]
+INPUTS = {
+    "Qmf": "pcm",
+    "Transient": "bands",
+    "Mdct": "bands bsm",
+    "Scaler": "spectrum bsm",
+    "Allocator": "spectrum idsf bsm",
+    "Quantizer": "spectrum idsf idwl bsm",
+    "Dequantizer": "quantized idsf idwl bsm",
+    "Imdct": "spectrum bsm",
+    "Iqmf": "bands",
+}
+STAGES = [
+    (role, getattr(m, kind + role))
+    for role in INPUTS
+    for kind in ("Reference", "BitExact", "RateDistortion", "Neural", "NeuralRateDistortion", "NeuralEntropy")
+    if hasattr(m, kind + role)
+]
+
+
+@pytest.mark.parametrize(("role", "stage"), STAGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_stage(benchmark, tensors, role, stage):
+    benchmark.group = role
+    torch.manual_seed(0)  # learned stages have random weights; only the allocator's time depends on them
+    module, arguments = stage(), [tensors[name] for name in INPUTS[role].split()]
     with torch.no_grad():
         benchmark.pedantic(module, arguments, rounds=15, warmup_rounds=2)
