@@ -59,13 +59,6 @@ def test_neural_dequantizer_with_the_formats_tables_is_the_reference_in_slope_to
         torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
 
 
-def test_a_correction_whose_last_layer_is_0_changes_nothing(in_float64, legal):
-    stage = taught(hidden=8)
-    with torch.no_grad():
-        stage.correction.third.weight.zero_()
-    assert torch.equal(stage(*legal), taught()(*legal))
-
-
 @pytest.mark.parametrize("hidden", [0, 8])
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_weights_values_are_finite_and_odd_and_at_most_half_a_step_off(seed, hidden, build, legal):

@@ -47,14 +47,6 @@ def test_masking_model_keeps_the_contract_of_a_stage(keeps_contract, random_bsm,
     assert (MaskingModel()(*inputs) > 0).all()
 
 
-def test_float64_is_kept_and_gives_what_float32_gives(random_bsm, generator):
-    spectrum, bsm = torch.randn(6, 512, generator=generator), random_bsm(6)
-    single = MaskingModel()(spectrum, bsm)
-    double = MaskingModel().double()(spectrum.double(), bsm.double())
-    assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=0)
-
-
 def test_in_silence_the_threshold_is_that_in_quiet(quiet):
     # Coefficient 76 lies in the band from 16 to 16.5 Bark; by hand at its middle, 650 sinh(16.25 / 7) = 3280 Hz:
     # 3.64 x 3.28 ** -0.8 - 6.5 exp(-0.6 x 0.02 ** 2) + 0.001 x 3.28 ** 3.6 = 1.407 - 6.498 + 0.072 = -5.019 dB SPL,

@@ -188,16 +188,6 @@ def test_slope_along_the_word_length_is_the_true_difference_of_squared_errors(in
     assert (slope[(idwl == 0) & (slope != 0)] < 0).float().mean() > 0.9, "two bits are better than none"
 
 
-@pytest.mark.parametrize("rounding", [m.StraightThrough(), m.SoftRounding(5.0)])
-def test_slope_along_scaled_is_the_estimators_times_the_levels(rounding: m.Rounding, in_float64, units):
-    scaled, idwl, bsm = (x[:20] for x in units)
-    x = scaled.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(m.ReferenceQuantizer(rounding)(x, full_scale(idwl), idwl, bsm).sum(), x)
-    y = (scaled * largest(idwl, bsm)).requires_grad_()
-    (expected,) = torch.autograd.grad(rounding(y).sum(), y)
-    torch.testing.assert_close(slope, expected * largest(idwl, bsm), rtol=1e-12, atol=0)
-
-
 def test_slopes_are_finite_where_nothing_is_lost():
     scaled = torch.zeros(1, 512)
     scaled[0, 0] = 1 / 3  # exact in 3 bits

@@ -230,10 +230,3 @@ def test_odd_spectra_are_searched_legally_alone_and_together(exponent: float):
     assert together.idwl[2].nonzero()[:, 0].tolist() == [int(t.BFU_OF_VALUE[41])], "bits only where something is"
     assert together.n_bfu[[2, 4]].tolist() == [20, 52]
     assert n_bits["all alike"] > 1000
-
-
-def test_units_are_searched_alike_in_any_order_of_dimensions(sound_units):
-    stage = m.RateDistortionAllocator()
-    together, turned = stage(*sound_units), stage(*(x.transpose(0, 1) for x in sound_units))
-    for part in ("n_bfu", "idwl", "idsf"):
-        assert torch.equal(getattr(turned, part).transpose(0, 1), getattr(together, part))
