@@ -133,8 +133,6 @@ def gets_slopes() -> Callable[..., None]:
 
     def check(stage: Stage, result: Tensor, inputs: tuple[Tensor, ...] = (), spared: tuple[str, ...] = ()) -> None:
         """Expect a finite slope that is not 0 at `inputs` and at every weight, none at those that are `spared`."""
-        names = [name for name, _ in stage.named_parameters()]
-        assert set(spared) <= set(names)
         (result + 0.3).square().sum().backward()  # whole numbers that are 0 count as well
         for name, weight in [*stage.named_parameters(), *((f"input {k}", x) for k, x in enumerate(inputs))]:
             if name in spared:

@@ -93,15 +93,6 @@ def test_more_effort_leaves_less_weighted_error(sound_units):
     assert left[2] < left[1] + 0.01, "hardly anything is left to find"
 
 
-@pytest.mark.parametrize("effort", EFFORTS)
-def test_with_the_ear_models_importances_both_searches_decide_alike(effort: str, build, sound_units, monkeypatch):
-    model, stage = m.RateDistortionAllocator(effort=effort), build(m.NeuralRateDistortionAllocator, effort=effort)
-    monkeypatch.setattr(stage.importance, "forward", model.importance)
-    got, want = stage(*sound_units), model(*sound_units)
-    for name in ("n_bfu", "idwl", "idsf"):
-        assert torch.equal(getattr(got, name), getattr(want, name)), name
-
-
 def test_every_weight_has_the_slope_of_half_the_importance_minus_its_mean(
     in_float64, build, sound_units, gets_slopes, slopes_are_differences, generator
 ):

@@ -163,19 +163,3 @@ def test_every_weight_of_the_network_has_the_slope_of_its_logistic_function(
         return (weight * SHORT * stage.excess(bands)[0].sigmoid())[unsteady].sum()
 
     slopes_are_differences(list(stage.parameters()), curve, hard=lambda: (weight * stage(bands)).sum())
-
-
-def test_while_a_graph_is_captured_all_frames_give_the_same_decisions_and_slopes(build, jumping_bands, monkeypatch):
-    stage, weights = build(NeuralEntropyTransient), torch.linspace(-1, 2, 3)
-    results = []
-    for compiling in (False, True):
-        monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
-        stage.zero_grad()
-        excess, unsteady = stage.excess(jumping_bands)
-        bsm = stage(jumping_bands)
-        (weights * bsm).sum().backward()
-        results.append((bsm.detach(), excess[unsteady].detach(), *(w.grad.clone() for w in stage.parameters())))
-    assert torch.equal(results[0][0], results[1][0])
-    assert results[0][0].any()
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=BATCHED)

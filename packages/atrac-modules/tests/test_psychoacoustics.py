@@ -89,18 +89,10 @@ def test_gaussian_noise_counts_as_noise(generator):
     # Were it taken for tones, 6 dB would be missing; what is missing is chance among few coefficients.
     model = MaskingModel()
     noise = 0.1 * torch.randn(100, 512, generator=generator)
-    threshold = model(noise, torch.zeros(200, 3)).mean(0)
+    threshold = model(noise, torch.zeros(100, 3)).mean(0)
     missing = decibel(model.threshold(torch.full((512,), 0.01)) / threshold)[60:470]
     assert missing.mean() < 1
     assert missing.max() < 2
-
-
-@pytest.mark.parametrize("short", [False, True])
-def test_white_noise_keeps_its_power_in_every_band_and_kind_of_block(short: bool, generator):
-    power = MaskingModel().power(*analyse(0.1 * torch.randn(512 * 200, generator=generator), short))[2:]
-    long = analyse(0.1 * torch.randn(512 * 200, generator=generator))[0][2:].square()
-    for own in BANDS:
-        assert power[:, own].mean().item() == pytest.approx(long[:, own].mean().item(), rel=0.03)
 
 
 def test_power_of_a_tone_in_low_falls_off_where_that_of_the_coefficients_does_not():

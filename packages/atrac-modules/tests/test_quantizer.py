@@ -164,13 +164,6 @@ def test_slope_is_that_of_the_smoothed_error(name: str, value: float, make, in_f
     assert slope[5].item() == pytest.approx(difference.item(), rel=EXPECTED_TOLERANCE)
 
 
-def test_rounding_is_half_to_even():
-    scaled = torch.zeros(1, 512)
-    scaled[0, :4] = torch.tensor([0.5, 1.5, 2.5, -0.5]) / 7
-    idwl = torch.full((1, 52), 3.0)
-    assert m.ReferenceQuantizer()(scaled, full_scale(idwl), idwl, torch.zeros(1, 3))[0, :4].tolist() == [0, 2, 2, 0]
-
-
 def test_slope_along_the_word_length_is_the_true_difference_of_squared_errors(in_float64, units, generator):
     scaled, idwl, bsm = units
     weight = torch.rand(200, 52, dtype=torch.float64, generator=generator)
