@@ -95,6 +95,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Code in chunks of 4 frames, so that short files have several and take little time."""
     monkeypatch.setattr("atrac_codec.stream.CHUNK_FRAMES", 4)
     monkeypatch.setattr("atrac_codec.files.CHUNK_FRAMES", 4)
+    monkeypatch.setattr("atrac_codec.chunks.CHUNK_FRAMES", 4)
 
 
 @pytest.fixture

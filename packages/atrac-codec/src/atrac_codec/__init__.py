@@ -1,7 +1,7 @@
 """A differentiable ATRAC1 codec: torch layer and files."""
 
 from atrac_codec.__about__ import __version__
-from atrac_codec.audio import AudioError, AudioReader, AudioWriter, read_audio
+from atrac_codec.audio import AudioReader, AudioWriter, read_audio
 from atrac_codec.bridge import (
     atrac_params_to_neural_outputs,
     from_aea,
@@ -12,10 +12,12 @@ from atrac_codec.bridge import (
 )
 from atrac_codec.checkpoint import CheckpointError, load_stage, save_stage
 from atrac_codec.codec import NNFullCodec
+from atrac_codec.compare import compare
 from atrac_codec.decoder import Decoded, NNDecoder
 from atrac_codec.encoder import Encoded, NNEncoder
 from atrac_codec.files import DecodeReport, EncodeReport, decode_file, encode_file
 from atrac_codec.presets import DECODERS, DEFAULT, ENCODERS, Trained, build_decoder, build_encoder
+from atrac_codec.sndfile import AudioError
 from atrac_codec.stream import StreamDecoder, StreamEncoder
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "atrac_params_to_neural_outputs",
     "build_decoder",
     "build_encoder",
+    "compare",
     "decode_file",
     "encode_file",
     "from_aea",

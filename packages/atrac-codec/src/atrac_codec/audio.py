@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
-import signal
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, final
+from typing import BinaryIO, Final, Self, final
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from atrac_bitstream import AtracError, WholeFile
+from atrac_bitstream import WholeFile
 from atrac_bitstream.tables import SAMPLE_RATE
+from atrac_codec.sndfile import AudioError, Callbacks, copy_of, missing_bytes, signals_wait, size_of
 
 SUFFIXES: Final = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
     ".aif",
@@ -37,10 +33,6 @@ LONGEST: Final = 0xFFFFFFFF - 0xFFFF
 _SHORT_SIZES: Final = frozenset({"WAV", "WAVEX", "AIFF"})
 LOUDEST: Final = 1e10
 """Largest magnitude of a sample that is taken; sums of squares of larger ones would leave the range of float32."""
-
-
-class AudioError(AtracError):
-    """An audio file cannot be read, or holds what the codec cannot take."""
 
 
 @final
@@ -64,8 +56,8 @@ class AudioReader:
             self.name = _name(source)
             if isinstance(source, str | os.PathLike):
                 source = self._open.enter_context(open(source, "rb"))
-            self._binary = source if source.seekable() else self._open.enter_context(_copy(source))
-            self._callbacks = _Callbacks(self._binary, self.name)
+            self._binary = source if source.seekable() else self._open.enter_context(copy_of(source))
+            self._callbacks = Callbacks(self._binary, self.name)
             with self._callbacks.checked("not read as audio"):
                 self._file = self._open.enter_context(soundfile.SoundFile(self._callbacks))
             self.channels: int = self._file.channels
@@ -74,18 +66,18 @@ class AudioReader:
                 raise AudioError(f"{self.name}: {self.channels} channels, allowed 1 and 2")
             if self._file.frames == 0:
                 raise AudioError(f"{self.name}: no samples, allowed 1 and more")
-            if self._file.format in _SHORT_SIZES and _size(self._binary) > 0xFFFFFFFF + 8:
+            if self._file.format in _SHORT_SIZES and size_of(self._binary) > 0xFFFFFFFF + 8:
                 raise AudioError(
                     f"{self.name}: longer than 4 GiB, more than {self._file.format} can hold, allowed for example "
                     ".w64 and .flac"
                 )
-            if missing := _missing_bytes(self._file.extra_info):
+            if missing := missing_bytes(self._file.extra_info):
                 raise AudioError(
                     f"{self.name}: the file ends after {self._file.frames} samples, {missing} bytes before the end "
                     "that its header states"
                 )
             on_error.pop_all()
-        self.duration = self._file.frames / self.sample_rate
+        self.duration: float = self._file.frames / self.sample_rate
         """Seconds, as the file states it."""
 
     @property
@@ -192,7 +184,7 @@ class AudioWriter:
         with contextlib.ExitStack() as on_error:
             on_error.callback(self._whole.discard)
             self._binary = on_error.enter_context(self._whole.path.open("w+b"))
-            self._callbacks = _Callbacks(self._binary, name)
+            self._callbacks = Callbacks(self._binary, name)
             with self._callbacks.checked("not written"):
                 self._file = soundfile.SoundFile(
                     self._callbacks, "w", SAMPLE_RATE, channels, SUBTYPES[samples], format=container
@@ -244,7 +236,7 @@ class AudioWriter:
 
     def abort(self) -> None:
         """Give up: remove what was written so far. After `close` it does nothing."""
-        with _signals_wait():
+        with signals_wait():
             with contextlib.suppress(soundfile.LibsndfileError):
                 self._file.close()
             with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
@@ -269,109 +261,5 @@ def read_audio(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.float32]
         return np.concatenate(list(reader.blocks()), axis=1)
 
 
-class _Callbacks:
-    """A binary file for libsndfile, which calls it back from C, where an exception would be lost: it waits here."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
-        self._name = name
-        self._error: BaseException | None = None
-
-    @contextlib.contextmanager
-    def checked(self, what: str) -> Iterator[None]:
-        """Raise the exception that waits; or an `AudioError` that begins with `what`, if libsndfile has one."""
-        try:
-            with _signals_wait():
-                yield
-        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
-            if self._error is None:
-                reason = getattr(error, "error_string", "libsndfile gave up")
-                raise AudioError(f"{self._name}: {what}: {reason}") from error
-        if self._error is not None:
-            raise self._error
-
-    def readinto(self, buffer: memoryview) -> int:
-        return self._keep(self._fill, buffer)
-
-    def write(self, data: bytes) -> int:
-        return self._keep(self._file.write, data)
-
-    def seek(self, offset: int, whence: int) -> int:
-        return self._keep(self._move, offset, whence)
-
-    def tell(self) -> int:
-        return self._keep(self._file.tell)
-
-    def _fill(self, buffer: memoryview) -> int:
-        done = 0
-        while done < len(buffer) and (data := self._file.read(len(buffer) - done)):
-            buffer[done : done + len(data)] = data
-            done += len(data)
-        return done
-
-    def _move(self, offset: int, whence: int) -> int:
-        """Seek; or stay, if a broken header leads out of every file: libsndfile then says what is wrong with it."""
-        here = self._file.tell()
-        if whence != os.SEEK_SET:
-            offset += here if whence == os.SEEK_CUR else self._file.seek(0, os.SEEK_END)
-        return self._file.seek(offset if 0 <= offset < 1 << 43 else here)
-
-    def _keep(self, operation: Callable[..., int], *arguments: Any) -> int:
-        try:
-            return operation(*arguments)
-        except BaseException as error:
-            self._error = self._error or error
-            return 0
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait: what their handlers raise in a function that C calls back would be lost."""
-    handlers: dict[signal.Signals, Any] = {}
-    waiting: list[int] = []
-    try:
-        if threading.current_thread() is threading.main_thread():  # where handlers run
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if callable(handler := signal.getsignal(number)):
-                    handlers[number] = handler
-                    signal.signal(number, lambda number, frame: waiting.append(number))
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for late in waiting:
-            signal.raise_signal(late)
-
-
-def _missing_bytes(log: str) -> int:
-    """Return by how many bytes a file is shorter than its header states, from libsndfile's notes on reading it.
-
-    A size of about 2 or 4 GiB is what programs write that could not know it.
-    """
-    sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.M)
-    stated, there = map(int, sizes.groups()) if sizes else (0, 0)
-    return max(0, stated - there) if stated < 0x7FFFF000 else 0
-
-
 def _name(file: str | os.PathLike[str] | BinaryIO) -> str:
     return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the stream"))
-
-
-def _size(file: BinaryIO) -> int:
-    here = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(here)  # libsndfile goes on from where it was
-    return size
-
-
-def _copy(file: BinaryIO) -> BinaryIO:
-    """Copy a pipe to a temporary file, so that it gives what a file gives."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
-    try:
-        shutil.copyfileobj(file, copy)
-        copy.seek(0)
-    except BaseException:
-        with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
-            copy.close()
-        raise
-    return copy

@@ -5,9 +5,12 @@ Everything that is said goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -144,3 +147,20 @@ def fail(source: str, error: Exception) -> int:
         text = error.strerror if error.filename in (None, source) else f"{error.filename}: {error.strerror}"
     errors.print("[red]error:[/]", escape(text if text.startswith(f"{source}: ") else f"{source}: {text}"))
     return 1
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the program as SIGINT does, so that it cleans up."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

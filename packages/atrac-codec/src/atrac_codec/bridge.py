@@ -95,7 +95,7 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
     """
     with AeaReader(io.BytesIO(data)) as reader:
         if not len(units := reader.read()):
-            raise AeaError("no sound units after the header")
+            raise AeaError("no sound units")
         return from_units(units).map(lambda f: f.transpose(0, 1)), reader.header.samples
 
 

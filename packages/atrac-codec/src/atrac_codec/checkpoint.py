@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import atrac_bitstream
 import atrac_modules
-from atrac_bitstream import AtracError, WholeFile
+from atrac_bitstream import AtracError, write_whole
 from atrac_codec.__about__ import __version__
 from atrac_modules import Stage
 
@@ -206,13 +206,3 @@ def versions() -> dict[str, str]:
         "atrac-modules": atrac_modules.__version__,
         "atrac-codec": __version__,
     }
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file, whole or not at all. Raises: OSError."""
-    whole = WholeFile(target)
-    try:
-        whole.path.write_bytes(data)
-        whole.commit()
-    finally:
-        whole.discard()

@@ -12,11 +12,10 @@ import json
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -33,14 +32,11 @@ from atrac_codec.batch import (
     nothing_found,
     readable,
     run_each,
+    stoppable,
     warn,
     writable,
     wrong,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
 Output = Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
@@ -246,18 +242,15 @@ class Compare:
 
     def run(self) -> int:
         """Print levels of the difference."""
-        from atrac_codec.compare import compare
+        from atrac_codec.compare import SourceError, compare
 
-        recordings = []
-        for source in (self.reference, self.decoded):
-            try:
-                recordings.append(_samples(source))
-            except (AtracError, OSError) as error:
-                return fail(source, error)
+        sources = self.reference, self.decoded
         try:
-            scores = compare(*recordings)
+            scores = compare(*map(readable, sources))
+        except SourceError as error:
+            return fail(sources[error.place], error.cause)
         except ValueError as error:
-            return fail(f"{self.reference}, {self.decoded}", error)
+            return fail(", ".join(sources), error)
         if self.as_json:
             print(json.dumps(scores))
         else:
@@ -275,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands |= Annotated[Compare, tyro.conf.subcommand("compare")]
     try:
         command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)
-        with _stoppable():
+        with stoppable():
             status = command.run()
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -293,35 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM stop the program as SIGINT does, so that it cleans up."""
-
-    def stop(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _header(raw: int | None) -> AeaHeader | None:
     return None if raw is None else AeaHeader.make(raw)
-
-
-def _samples(source: str) -> NDArray[np.float32]:
-    """Read a recording, decoding it if it is an AEA file. Shape: [C, N]."""
-    from atrac_codec.audio import read_audio
-    from atrac_codec.codec import NNFullCodec
-
-    if source != STREAM and Path(source).suffix.lower() == ".aea":
-        return NNFullCodec.from_pretrained().from_bytes(Path(source).read_bytes())[0].numpy()
-    return read_audio(readable(source))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from typing import Any, Final
 from torch import nn
 
 import atrac_modules
-from atrac_codec.checkpoint import CheckpointError, load_stage, loadable, save_stage, versions, write_whole
+from atrac_bitstream import write_whole
+from atrac_codec.checkpoint import CheckpointError, load_stage, loadable, save_stage, versions
 from atrac_modules import Stage
 
 SHEET: Final = "codec.json"

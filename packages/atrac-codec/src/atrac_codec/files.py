@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrac_bitstream import CODEC_DELAY, AeaError, AeaHeader, AeaReader, AeaWriter, Damage, DamagePolicy, RaiseDamage
-from atrac_bitstream.tables import FRAME_SAMPLES
+from atrac_bitstream.tables import FRAME_SAMPLES, SAMPLE_RATE
 from atrac_codec.audio import AudioReader, AudioWriter
+from atrac_codec.chunks import CHUNK_FRAMES
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
-from atrac_codec.stream import CHUNK_FRAMES, StreamDecoder, StreamEncoder
+from atrac_codec.stream import StreamDecoder, StreamEncoder
 
 Progress = Callable[[float], None]
-"""Is told the seconds of audio that are done."""
+"""Called with the seconds processed so far."""
 File = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file object, which is left open."""
 
@@ -81,7 +82,7 @@ def encode_file(
         encoder: encoder to use.
         title: title to write; None takes the source's tag, or else its name.
         length_tag: write the number of samples, so that decoding gives back exactly those.
-        progress: is told the seconds of audio that are done.
+        progress: called with the seconds processed so far.
 
     Raises:
         AtracError: the source is no audio, or audio the codec cannot take.
@@ -98,7 +99,7 @@ def encode_file(
                 peak = max(peak, float(magnitude.max()))
                 over += int((magnitude > 1).sum())
                 writer.write(stream.push(block))
-                progress(stream.samples / 44100)
+                progress(stream.samples / SAMPLE_RATE)
             writer.write(stream.finish())
             writer.samples = stream.samples if length_tag else None
     return EncodeReport(reader.channels, stream.samples, writer.frames, peak, over)
@@ -126,33 +127,52 @@ def decode_file(
             delay of 266 samples and what the length tag does not count.
         damage: what to do with sound units that cannot be read; None raises.
         header: decode a file of sound units that has no header, as if it had this one.
-        progress: is told the seconds of audio that are done.
+        progress: called with the seconds processed so far.
 
     Raises:
         AtracError: the source is no AEA file, empty, or damaged; the target's format cannot be written.
         OSError: a file cannot be read or written.
     """
-    with AeaReader(source, damage or RaiseDamage(), header=header) as reader:
-        stream = StreamDecoder(decoder, reader.channels)
-        skip = 0 if keep_delay else CODEC_DELAY
-        tag = None if keep_delay else reader.header.samples
-        written = 0
-
-        def wanted(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
-            nonlocal skip, written
-            kept = pcm[:, skip:]
-            skip -= pcm.shape[1] - kept.shape[1]
-            if tag is not None:
-                kept = kept[:, : tag - written]
-            written += kept.shape[1]
-            return kept
-
-        with AudioWriter(target, reader.channels, samples, reader.header.title) as writer:
-            for units in reader.blocks(CHUNK_FRAMES):
-                writer.write(wanted(stream.push(units)))
-                progress(reader.position * FRAME_SAMPLES / 44100)
-            if not reader.position:
-                raise AeaError("no sound units" + (" after the header" if header is None else ""))
-            writer.write(wanted(stream.finish()))
+    written = 0
+    with (
+        AeaReader(source, damage or RaiseDamage(), header=header) as reader,
+        AudioWriter(target, reader.channels, samples, reader.header.title) as writer,
+    ):
+        for pcm in decoded_blocks(reader, decoder, keep_delay):
+            writer.write(pcm)
+            written += pcm.shape[1]
+            progress(reader.position * FRAME_SAMPLES / SAMPLE_RATE)
+    tag = None if keep_delay else reader.header.samples
     missing = max(0, (tag or 0) - written)
     return DecodeReport(reader.channels, written, reader.position, writer.clipped, missing, tuple(reader.damages))
+
+
+def decoded_blocks(reader: AeaReader, decoder: NNDecoder, keep_delay: bool = False) -> Iterator[NDArray[np.float32]]:
+    """Decode an open AEA file block by block.
+
+    Args:
+        reader: the file, at its start.
+        decoder: decoder to use.
+        keep_delay: see `decode_file`.
+
+    Shape:  [C, n] each
+    Raises: AtracError: the file holds no sound units, or damaged ones; OSError.
+    """
+    stream = StreamDecoder(decoder, reader.channels)
+    skip = 0 if keep_delay else CODEC_DELAY
+    left = None if keep_delay else reader.header.samples
+
+    def decoded() -> Iterator[NDArray[np.float32]]:
+        for units in reader.blocks(CHUNK_FRAMES):
+            yield stream.push(units)
+        if not reader.position:
+            raise AeaError("no sound units")
+        yield stream.finish()
+
+    for pcm in decoded():
+        kept = pcm[:, skip:]
+        skip -= pcm.shape[1] - kept.shape[1]
+        kept = kept[:, :left]
+        if left is not None:
+            left -= kept.shape[1]
+        yield kept

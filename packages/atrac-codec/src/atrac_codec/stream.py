@@ -1,12 +1,8 @@
-"""Streams: coding recordings of any length in chunks of one fixed size.
-
-Every chunk but the first begins with lead frames that settle the filters, and the last is filled up, so that the
-result depends on the samples alone, not on how they arrive.
-"""
+"""Streams: encoding and decoding recordings as they arrive, in the chunks of `chunks.py`."""
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 import numpy as np
 import torch
@@ -16,19 +12,15 @@ from torch import Tensor
 from atrac_bitstream import FRAMES_MULTIPLE, frames_for
 from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
 from atrac_codec.bridge import device_of, from_units, to_units
+from atrac_codec.chunks import CHUNK_FRAMES, LEAD_FRAMES, Chunks
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import FrameBatch
 
-CHUNK_FRAMES: Final = 512
-"""Frames of a chunk: about 6 s. Fewer spend more time per frame on starting operations, more leave the cache."""
-LEAD_FRAMES: Final = 2
-"""Frames before a chunk that settle the filters, which remember less than two."""
-
 
 @final
 class StreamEncoder:
-    """Encodes samples as they come.
+    """Encodes samples as they arrive.
 
     Args:
         encoder: encoder to use; it keeps no state.
@@ -47,8 +39,7 @@ class StreamEncoder:
         self._encoder = encoder
         self._multiple = frames_multiple
         self._lead = np.zeros((channels, 0), np.float32)
-        self._waiting: list[NDArray[np.float32]] = []
-        self._n_waiting = 0
+        self._chunks = Chunks(CHUNK_FRAMES * FRAME_SAMPLES, 1, self._lead)
         self._loudness: Tensor | None = None
         self._frames = 0
         self.samples = 0
@@ -64,30 +55,16 @@ class StreamEncoder:
         """
         if pcm.ndim != 2 or len(pcm) != len(self._lead):
             raise ValueError(f"pcm is {list(pcm.shape)}, expected [{len(self._lead)}, n]")
-        pcm = np.array(pcm, np.float32)  # a copy: the caller may use the array again
         self.samples += pcm.shape[1]
-        self._waiting.append(pcm)
-        self._n_waiting += pcm.shape[1]
-        size = CHUNK_FRAMES * FRAME_SAMPLES
-        units = []
-        if self._n_waiting >= size:
-            joined = np.concatenate(self._waiting, axis=1)
-            self._n_waiting = joined.shape[1] % size
-            whole = joined.shape[1] - self._n_waiting
-            units = [self._encode(joined[:, i : i + size]) for i in range(0, whole, size)]
-            self._waiting = [joined[:, whole:]]
-        return self._join(units)
+        return self._join([self._encode(chunk) for chunk in self._chunks.push(np.asarray(pcm, np.float32))])
 
     def finish(self) -> NDArray[np.uint8]:
-        """Return the remaining sound units: all samples are in them, with the codec's delay.
+        """Return the remaining sound units: with them all samples are encoded, with the codec's delay.
 
         Shape: [F, C, 212]
         """
         left = frames_for(self.samples, self._multiple) - self._frames
-        rest = np.concatenate([self._lead[:, :0], *self._waiting], axis=1)
-        self._waiting = []
-        size = CHUNK_FRAMES * FRAME_SAMPLES
-        units = []
+        rest, units, size = self._chunks.rest(), [], CHUNK_FRAMES * FRAME_SAMPLES
         for start in range(0, left * FRAME_SAMPLES, size):
             chunk = rest[:, start : start + size]
             units.append(self._encode(np.pad(chunk, ((0, 0), (0, size - chunk.shape[1])))))
@@ -96,12 +73,12 @@ class StreamEncoder:
     @torch.no_grad()
     def _encode(self, chunk: NDArray[np.float32]) -> NDArray[np.uint8]:
         pcm = torch.from_numpy(np.concatenate([self._lead, chunk], axis=1)[None]).to(device_of(self._encoder))
-        lead_frames = self._lead.shape[1] // FRAME_SAMPLES
-        encoded = self._encoder.stages(pcm, lead_frames, self._loudness)
+        encoded = self._encoder.stages(pcm, self._lead.shape[1] // FRAME_SAMPLES, self._loudness)
         self._loudness = encoded.loudness_end
         self._lead = chunk[:, -LEAD_FRAMES * FRAME_SAMPLES :]
         self._frames += CHUNK_FRAMES
-        return to_units(encoded.batch)[0].swapaxes(0, 1)
+        units: NDArray[np.uint8] = to_units(encoded.batch)[0].swapaxes(0, 1)
+        return units
 
     def _join(self, units: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         return np.concatenate([np.zeros((0, len(self._lead), SOUND_UNIT_BYTES), np.uint8), *units])
@@ -109,7 +86,7 @@ class StreamEncoder:
 
 @final
 class StreamDecoder:
-    """Decodes sound units as they come; the result has the codec's delay.
+    """Decodes sound units as they arrive; the result has the codec's delay.
 
     Args:
         decoder: decoder to use; it keeps no state.
@@ -125,14 +102,13 @@ class StreamDecoder:
 
     def __init__(self, decoder: NNDecoder, channels: int) -> None:
         self._decoder = decoder
-        self._waiting: list[NDArray[np.uint8]] = []
-        self._n_waiting = 0
         self._channels = channels
+        self._chunks = Chunks(CHUNK_FRAMES, 0, np.zeros((0, channels, SOUND_UNIT_BYTES), np.uint8))
         self._lead: FrameBatch | None = None
         self._frames = 0
 
     def push(self, units: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Take sound units, return the samples of those chunks that are complete with them.
+        """Take sound units, return the samples of the chunks that are complete with them.
 
         Shape: units [F, C, 212] -> [C, n]
         Units: full scale +-1.0, not clipped
@@ -143,22 +119,12 @@ class StreamDecoder:
         if units.dtype != np.uint8 or units.shape[1:] != (self._channels, SOUND_UNIT_BYTES):
             expected = f"uint8 [F, {self._channels}, {SOUND_UNIT_BYTES}]"
             raise ValueError(f"units is {units.dtype} {list(units.shape)}, expected {expected}")
-        units = units.copy()  # the caller may use the array again
-        self._waiting.append(units)
-        self._n_waiting += len(units)
-        parts = []
-        if self._n_waiting >= CHUNK_FRAMES:
-            joined = np.concatenate(self._waiting)
-            self._n_waiting = len(joined) % CHUNK_FRAMES
-            whole = len(joined) - self._n_waiting
-            parts = [self._decode(joined[i : i + CHUNK_FRAMES]) for i in range(0, whole, CHUNK_FRAMES)]
-            self._waiting = [joined[whole:]]
-        return self._join(parts)
+        return self._join([self._decode(chunk) for chunk in self._chunks.push(units)])
 
     def finish(self) -> NDArray[np.float32]:
         """Return the samples of the remaining sound units. Shape: [C, n]."""
-        rest, self._waiting, self._n_waiting = self._waiting, [], 0
-        return self._join([self._decode(units)] if rest and len(units := np.concatenate(rest)) else [])
+        rest = self._chunks.rest()
+        return self._join([self._decode(rest)] if len(rest) else [])
 
     @torch.no_grad()
     def _decode(self, units: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -172,8 +138,8 @@ class StreamDecoder:
             joined = FrameBatch(*(torch.cat(pair, 1) for pair in zip(lead, batch, strict=True)))
         self._lead = batch.map(lambda f: f[:, -LEAD_FRAMES:])
         self._frames += len(units)
-        end = -missing * FRAME_SAMPLES or None
-        return self._decoder(joined)[:, -CHUNK_FRAMES * FRAME_SAMPLES : end].cpu().numpy()
+        pcm: Tensor = self._decoder(joined)
+        return pcm[:, -CHUNK_FRAMES * FRAME_SAMPLES : -missing * FRAME_SAMPLES or None].cpu().numpy()
 
     def _join(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         return np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)

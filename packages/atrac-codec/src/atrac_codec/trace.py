@@ -16,9 +16,9 @@ from torch import Tensor
 
 from atrac_bitstream.tables import FRAME_SAMPLES
 from atrac_codec.bridge import to_units
+from atrac_codec.chunks import LEAD_FRAMES
 from atrac_codec.decoder import Decoded, NNDecoder
 from atrac_codec.encoder import Encoded, NNEncoder
-from atrac_codec.stream import LEAD_FRAMES
 from atrac_modules import FrameBatch
 
 STAGE_OF_FIELD: Final = {

@@ -17,10 +17,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_bitstream import frames_for, write_whole
-from atrac_bitstream.tables import FRAME_SAMPLES, SAMPLE_RATE
+from atrac_bitstream import write_whole
+from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import AudioReader, read_audio
 from atrac_codec import __version__ as codec_version
+from atrac_codec.chunks import padded_chunks
 from atrac_data.augmentation import Augmentation
 from atrac_data.errors import DataError
 from atrac_data.fields import Frames, check_fields
@@ -29,8 +30,6 @@ from atrac_data.shards import RUN_FRAMES, Run, Shard, index_of, write_shard
 from atrac_data.teacher import Teacher
 
 SETTINGS_FILE: Final = "extraction.json"
-CHUNK_SAMPLES: Final = 8 * RUN_FRAMES * FRAME_SAMPLES
-"""Samples that the teacher gets at a time."""
 
 
 @dataclass(frozen=True)
@@ -229,20 +228,12 @@ def _blocks(path: Path) -> Iterator[NDArray[np.float32]]:
 
 
 def _chunks(blocks: Iterable[NDArray[np.float32]], name: str) -> Iterator[NDArray[np.float32]]:
-    """Yield samples in chunks of whole frames, with silence until the codec has given back the last of them."""
-    samples, rest = 0, np.zeros((1, 0), np.float32)
-    for block in blocks:
-        rest = np.concatenate([rest, block], axis=1) if samples else block
-        samples += block.shape[1]
-        while rest.shape[1] >= CHUNK_SAMPLES:
-            yield rest[:, :CHUNK_SAMPLES]
-            rest = rest[:, CHUNK_SAMPLES:]
-    if not samples:
+    """Yield samples in chunks of whole frames, with silence until the codec has returned the last of them."""
+    chunk = None
+    for chunk, _ in padded_chunks(blocks):
+        yield chunk
+    if chunk is None:
         raise DataError(f"{name}: no samples at {SAMPLE_RATE} Hz, allowed 1 and more")
-    missing = frames_for(samples, multiple=1) * FRAME_SAMPLES - samples
-    padded = np.pad(rest, ((0, 0), (0, missing)))
-    for start in range(0, padded.shape[1], CHUNK_SAMPLES):
-        yield padded[:, start : start + CHUNK_SAMPLES]
 
 
 def _augmented(manifest: Manifest, item: Item, settings: Settings) -> tuple[NDArray[np.float32], Recording | None]:

@@ -21,10 +21,10 @@ from atrac_bitstream import CODEC_DELAY
 from atrac_bitstream.tables import BAND_OF_VALUE, FRAME_SAMPLES
 from atrac_codec import NNFullCodec
 from atrac_codec.bridge import device_of
+from atrac_codec.chunks import padded_chunks
 from atrac_codec.trace import STAGE_OF_FIELD, Fields, TracedRun, Tracer
 from atrac_modules.bfu import BfuLayout, carries
 from atrac_train import detection
-from atrac_train.evaluation.recordings import runs
 
 INTEGERS: Final = frozenset(("bsm", "idsf", "n_bfu", "idwl", "sent_idsf", "quantized", "units"))
 """Fields that are compared by the share of equal values; the others by their signal to noise ratio."""
@@ -123,7 +123,7 @@ class Comparison:
         tracers = {name: Tracer(codec.encoder, codec.decoder) for name, codec in self._codecs.items()}
         device = device_of(self._codecs["teacher"])
         before, position = torch.zeros(1, CODEC_DELAY), 0
-        for run, samples in runs(blocks):
+        for run, samples in padded_chunks(blocks):
             pcm = torch.from_numpy(run)
             traced = {name: tracer.push(pcm.to(device)) for name, tracer in tracers.items()}
             single = _on_cpu(alone(self._codecs["candidate"], traced["teacher"]))
