@@ -126,26 +126,11 @@ def test_what_decode_refuses_as_cut_the_other_commands_describe_and_repair(aea, 
     assert soundfile.info(place / "out.wav").frames == 20_000
 
 
-def test_random_bytes_for_sound_units_are_refused(aea, place: Path, refused):
-    noise = np.random.default_rng(0).integers(0, 256, 20 * 424, np.uint8).tobytes()
-    (place / "noise.aea").write_bytes(aea()[:2048] + noise)
-    where = r"error: noise.aea: frame 0, channel 0: (bsm\[\d\] = -?\d, allowed|values take \d+ bits, allowed) .*"
-    assert re.fullmatch(where, refused("decode", "noise.aea", "-o", "out.wav"))
-    assert re.fullmatch(
-        r"error: noise.aea: .*, allowed .* \(sound unit .*\)", refused("compare", "good.wav", "noise.aea")
-    )
-    (place / "noise.raw").write_bytes(noise)
-    assert "noise.raw: frame 0, channel 0: " in refused("decode", "noise.raw", "--raw", "2", "-o", "out.wav")
-
-
-@pytest.mark.parametrize("policy", ["raise", "silence", "repeat"])
-def test_a_file_without_sound_units_is_refused(policy: str, aea, place: Path, refused, capsys):
+def test_a_file_without_sound_units_is_refused(aea, place: Path, refused, capsys):
     (place / "header.aea").write_bytes(aea()[:2048])
     (place / "empty.raw").write_bytes(b"")
-    damage = "--damage", policy
-    assert refused("decode", "header.aea", "-o", "out.wav", *damage) == (
-        "error: header.aea: no sound units"
-    )
+    damage = "--damage", "silence"
+    assert refused("decode", "header.aea", "-o", "out.wav", *damage) == ("error: header.aea: no sound units")
     assert refused("decode", "empty.raw", "--raw", "1", "-o", "out.wav", *damage) == "error: empty.raw: no sound units"
     assert refused("compare", "good.wav", "header.aea") == "error: header.aea: no sound units"
     assert main(["info", "header.aea"]) == 0
@@ -196,26 +181,6 @@ def test_files_that_may_not_be_read_are_refused(command: str, place: Path, refus
     assert refused(*COMMANDS[command]("secret.aea")) == f"error: secret.aea: {reason}"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
-@pytest.mark.parametrize("command", COMMANDS)
-def test_permissions_of_files_and_folders_are_heeded(command: str, aea, place: Path, capsys):
-    (place / "locked").mkdir()
-    for name in ("secret.aea", "locked/x.aea"):
-        (place / name).write_bytes(aea())
-    try:
-        (place / "secret.aea").chmod(0)
-        (place / "locked").chmod(0)
-        if os.access("secret.aea", os.R_OK):
-            pytest.skip("this user may read everything")
-        for name in ("secret.aea", "locked/x.aea"):
-            assert main(COMMANDS[command](name)) == 1
-            assert capsys.readouterr().err == f"error: {name}: {os.strerror(errno.EACCES)}\n"
-    finally:
-        (place / "locked").chmod(0o700)
-        (place / "secret.aea").chmod(0o600)
-    assert {p.name for p in place.iterdir()} == {"good.wav", "secret.aea", "locked", "temporary"}
-
-
 # Targets -------------------------------------------------------------------------------------------
 
 
@@ -248,20 +213,6 @@ def test_targets_that_cannot_be_made_are_refused(command: str, aea, place: Path,
     monkeypatch.setattr("tempfile.mkstemp", denied)
     message = refused(command, source, "-o", "out.wav")
     assert message == f"error: {source}: {place}: {os.strerror(errno.EACCES)}"
-
-
-@pytest.mark.parametrize(
-    ("target", "samples", "message"),
-    [
-        ("out.xyz", "16", "files ending in .xyz with 16 samples cannot be written, allowed for example .wav"),
-        ("out", "16", "files ending in nothing with 16 samples cannot be written, allowed for example .wav"),
-        ("out.flac", "float", "files ending in .flac with float samples cannot be written, allowed for example .wav"),
-    ],
-)
-def test_formats_that_cannot_be_written_are_refused(target: str, samples: str, message: str, aea, place: Path, refused):
-    (place / "good.aea").write_bytes(aea())
-    error = refused("decode", "good.aea", "-o", target, "--samples", samples)
-    assert error.startswith(f"error: good.aea: {target}: {message}")
 
 
 # What is no audio, for encode and compare ----------------------------------------------------------
@@ -313,12 +264,13 @@ NO_AUDIO: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("command", ["encode", "compare"])
 @pytest.mark.parametrize("case", NO_AUDIO)
-def test_what_is_no_whole_audio_file_is_refused(command: str, case: str, place: Path, refused):
+def test_what_is_no_whole_audio_file_is_refused(case: str, place: Path, refused, monkeypatch):
     make, message = NO_AUDIO[case]
     (place / "bad.wav").write_bytes(make())
-    assert re.fullmatch(f"error: bad.wav: {message}", refused(*COMMANDS[command]("bad.wav")))
+    assert re.fullmatch(f"error: bad.wav: {message}", refused("encode", "bad.wav", "-o", "out.aea"))
+    monkeypatch.setattr(sys, "stdin", Pipe(make()))
+    assert re.fullmatch(f"error: -: the stream: {message}", refused("encode", "-", "-o", "out.aea"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -2 * LOUDEST])
@@ -342,21 +294,6 @@ class Pipe:
         self.buffer.seekable = lambda: False  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("case", NO_AUDIO)
-def test_what_is_no_whole_audio_file_is_refused_from_a_pipe(case: str, place: Path, refused, monkeypatch):
-    make, message = NO_AUDIO[case]
-    monkeypatch.setattr(sys, "stdin", Pipe(make()))
-    assert re.fullmatch(f"error: -: the stream: {message}", refused("encode", "-", "-o", "out.aea"))
-
-
-@pytest.mark.parametrize("command", ["decode", "repair", "info"])
-def test_unusable_headers_are_refused_from_a_pipe(command: str, place: Path, refused, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", Pipe(b"RIFF" + bytes(3000)))
-    output = [] if command == "info" else ["-o", "out.wav"]
-    message = "error: -: the file begins with 52 49 46 46, an AEA file with 00 08 00 00"
-    assert refused(command, "-", *output) == message
-
-
 @pytest.mark.parametrize(
     ("command", "stream"), [("encode", "stdin"), ("decode", "stdin"), ("encode", "stdout"), ("decode", "stdout")]
 )
@@ -370,18 +307,6 @@ def test_closed_standard_streams_are_refused(command: str, stream: str, aea, pla
     name = {"stdin": "input", "stdout": "output"}[stream]
     assert capsys.readouterr().err == f"error: {source}: standard {name} is closed\n"
     assert not (place / "out.wav").exists()
-
-
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [((9000, 1), "2 and 1 channels, allowed the same number"), ((1, 2), None), ((4000, 2), None)],
-)
-def test_compare_takes_any_lengths_and_refuses_other_channels(samples, message: str | None, place: Path, refused):
-    (place / "other.wav").write_bytes(audio(tone(*samples)))
-    if message is None:
-        assert main(["compare", "good.wav", "other.wav"]) == 0
-    else:
-        assert refused("compare", "good.wav", "other.wav") == f"error: good.wav, other.wav: {message}"
 
 
 # What looks bad and is not -------------------------------------------------------------------------

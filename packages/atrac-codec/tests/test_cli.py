@@ -116,23 +116,6 @@ def test_info_prints_a_table_or_json(wav, tmp_path, capsys):
     assert "a header has 2048" in capsys.readouterr().err
 
 
-def test_compare_decodes_an_aea(wav, tmp_path, capsys):
-    source = wav(20_000)
-    main(["encode", str(source)])
-    assert main(["compare", str(source), str(tmp_path / "in.aea"), "--json"]) == 0
-    scores = json.loads(capsys.readouterr().out)
-    assert scores["lag (samples)"] == 0
-    assert scores["decoded samples"] == 20_000
-    assert scores["SNR (dB)"] > 15
-    assert main(["compare", str(source), str(tmp_path / "missing.wav")]) == 1
-
-
-def test_overload_is_one_warning_and_no_error(tmp_path, capsys):
-    soundfile.write(tmp_path / "x.wav", np.full((5000, 1), 2.0), 44100, "FLOAT")
-    assert main(["encode", str(tmp_path / "x.wav")]) == 0
-    assert "5000 samples over full scale, the largest 2.000" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("argv", [["encode"], ["encode", "x.wav", "--preset", "best"], ["nonsense"], []])
 def test_a_wrong_command_line_is_exit_code_2(argv: list[str], capsys):
     assert main(argv) == 2

@@ -14,24 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from atrac_bitstream import (
-    POLICIES,
     SILENT_UNIT,
-    AeaHeader,
     AeaReader,
     AtracError,
     Damage,
     SilenceDamage,
     SoundUnit,
     SoundUnitError,
-    read_info,
-    repair_file,
 )
-from atrac_codec import build_decoder, decode_file, from_units
+from atrac_codec import build_decoder, from_units
 from atrac_codec.cli import main
-from atrac_codec.files import DecodeReport
 
-FILES: Final = 2000
-"""Damaged files of each of the five seeds: 10,000 in all."""
 OVERLAP: Final = 4 * 32 + 4 * 23 + 2 * 23
 """Samples at the start of a frame that depend on the frame before.
 
@@ -118,10 +111,11 @@ def check_damage_stays(got: NDArray, good: NDArray, units: Units, good_units: Un
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("seed", "decoder"), [(1, "standard"), (2, "standard"), (3, "standard"), (4, "standard"), (5, "bitexact")]
+    ("decoder", "number"),
+    [("standard", 1500), pytest.param("standard", 8500, marks=pytest.mark.slow), ("bitexact", 1500)],
 )
-def test_ten_thousand_damaged_files_are_refused_or_keep_what_is_good(seed: int, decoder: str, files: list[bytes]):
-    rng = np.random.default_rng(seed)
+def test_damaged_files_are_refused_or_keep_what_is_good(decoder: str, number: int, files: list[bytes]):
+    rng = np.random.default_rng(number)
     decode = build_decoder(decoder)
     most = 9
     found: Counter[str] = Counter()
@@ -141,7 +135,7 @@ def test_ten_thousand_damaged_files_are_refused_or_keep_what_is_good(seed: int, 
         assert np.isfinite(got).all()
         found.update(check_damage_stays(got, good, units, good_units))
 
-    for k in range(FILES):
+    for k in range(number):
         whole = files[k % len(files)]
         data = damaged(whole, rng)
         try:
@@ -181,110 +175,6 @@ def test_a_frame_depends_on_just_so_many_samples_of_the_one_before(files: list[b
         where = depends(frame)
         assert where[0] >= 512 * frame
         assert where[-1] == 512 * (frame + 1) + OVERLAP - 1
-
-
-def decoded(data: bytes, decoder, policy: str, header: AeaHeader | None = None) -> tuple[NDArray, DecodeReport]:
-    target = io.BytesIO()
-    report = decode_file(
-        io.BytesIO(data),
-        target,
-        decoder,
-        samples="float",
-        keep_delay=True,
-        damage=POLICIES[policy](),
-        header=header,
-    )
-    target.seek(0)
-    return soundfile.read(target, dtype="float32", always_2d=True)[0].T, report
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_damaged_files_go_through_decode_file(policy: str, files: list[bytes], small_chunks):
-    rng = np.random.default_rng(7)
-    decoder = build_decoder()
-    good = [decoded(data, decoder, "raise")[0] for data in files]
-    found: Counter[str] = Counter()
-    for k in range(300):
-        whole = files[k % len(files)]
-        data = damaged(whole, rng)
-        try:
-            pcm, report = decoded(data, decoder, policy)
-        except AtracError:
-            found["refused"] += 1
-            continue
-        assert np.isfinite(pcm).all()
-        assert pcm.shape == (data[264], report.samples) == (data[264], 512 * report.frames)
-        found["taken"] += 1
-        found["damages"] += len(report.damages)
-        assert policy != "raise" or not report.damages
-        if policy == "silence" and data[264] == whole[264]:
-            units = units_of(data, whole[264]).copy()
-            for damage in report.damages:
-                units[damage.frame, damage.channel] = SILENT_UNIT
-            n = min(len(units), good[k % len(files)].shape[1] // 512)
-            # Chunks have one size, and what lies at one place in them is summed in one order: equal to the bit.
-            found.update(
-                check_damage_stays(
-                    pcm[:, : 512 * n],
-                    good[k % len(files)][:, : 512 * n],
-                    units[:n],
-                    units_of(whole, whole[264])[:n],
-                )
-            )
-    assert found["taken"] > 50
-    assert found["refused"] > (100 if policy == "raise" else 0)
-    assert (found["damages"] > 300) == (policy != "raise")
-    assert policy != "silence" or min(found["whole"], found["neighbours"], found["other"]) > 200, found
-
-
-@pytest.mark.parametrize("policy", ["silence", "repeat"])
-def test_repairing_then_decoding_gives_what_decoding_with_the_policy_gives(
-    policy: str, files: list[bytes], small_chunks
-):
-    rng = np.random.default_rng(8)
-    decoder = build_decoder()
-    repaired = 0
-    for k in range(100):
-        data = damaged(files[k % len(files)], rng)
-        target = io.BytesIO()
-        try:
-            report = repair_file(io.BytesIO(data), target, POLICIES[policy]())
-        except AtracError:
-            continue
-        if not report.frames:
-            continue
-        again, second = decoded(target.getvalue(), decoder, "raise")
-        assert np.array_equal(again, decoded(data, decoder, policy)[0])
-        assert not second.damages
-        info = read_info(io.BytesIO(target.getvalue()))
-        assert not info.damages
-        assert info.header_unit_count == info.frames * info.channels == report.unit_count
-        repaired += len(report.damages)
-    assert repaired > 100
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_raw_sound_units_decode_as_after_a_header(policy: str, files: list[bytes], small_chunks):
-    rng = np.random.default_rng(9)
-    decoder = build_decoder()
-    refused = 0
-    for k in range(60):
-        whole = files[k % len(files)]
-        header = AeaHeader(whole[:2048])
-        data = whole[:2048] + damaged(whole, rng)[2048:]
-        try:
-            want, report = decoded(data, decoder, policy)
-        except AtracError as error:
-            refused += 1
-            message = str(error).removesuffix(" after the header")
-            with pytest.raises(type(error)) as raised:
-                decoded(data[2048:], decoder, policy, header)
-            assert str(raised.value) == message
-            continue
-        got, raw_report = decoded(data[2048:], decoder, policy, header)
-        assert np.array_equal(got, want)
-        assert raw_report == report
-    assert (refused > 15) == (policy == "raise")
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -18,7 +18,7 @@ from atrac_bitstream import AtracError
 from atrac_codec import build_decoder, build_encoder, decode_file, encode_file, read_audio
 from atrac_codec.cli import main
 
-ROOMS = [0, 1, 44, 2047, 2048, 2049, 10_000, 13_500, -1]
+ROOMS = [0, 2047, 10_000, -1]
 """Bytes that a full disk takes; -1 is one less than the whole file."""
 
 
@@ -27,19 +27,6 @@ def place(tmp_path: Path, temporary: Path) -> Path:
     folder = tmp_path / "place"
     folder.mkdir()
     return folder
-
-
-class Full(io.BytesIO):
-    """A file object that takes so many bytes."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self._room = room
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > self._room:
-            raise OSError(errno.ENOSPC, "no space left")
-        return super().write(data)
 
 
 class Breaks(io.BytesIO):
@@ -81,29 +68,7 @@ def audio(pcm: Any, kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-@pytest.mark.parametrize("code", ["encode", "decode"])
-def test_file_objects_that_are_full_are_an_os_error(
-    room: int, code: str, aea, wav, place: Path, temporary: Path, small_chunks
-):
-    recording, data = wav(9000), aea(9000)
-
-    def run(target: io.BytesIO) -> None:
-        if code == "encode":
-            encode_file(recording, target, build_encoder())
-        else:
-            decode_file(io.BytesIO(data), target, build_decoder())
-
-    run(whole := io.BytesIO())
-    size = len(whole.getvalue())
-    run(Full(size))
-    with pytest.raises(OSError, match="no space left"):
-        run(Full(room % size))
-    assert list(temporary.iterdir()) == []
-
-
-@pytest.mark.parametrize("room", ROOMS)
-@pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.aiff", "out.aea"])
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(("name", "existing"), [("out.wav", True), ("out.flac", False), ("out.aea", True)])
 def test_full_disks_are_an_os_error_and_leave_what_was_there(
     room: int, name: str, existing: bool, aea, wav, place: Path, contents, full_disk, small_chunks, capfd
 ):
@@ -176,6 +141,7 @@ print(codes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits are those of POSIX")
 def test_files_over_the_limit_of_the_system_are_an_error(aea, wav, place: Path, contents):
     wav(60_000, name="place/in.wav")
@@ -214,8 +180,7 @@ def test_audio_that_breaks_off_anywhere_is_an_os_error(kind: str, seekable: bool
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "AEA"])
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(("kind", "existing"), [("WAV", True), ("FLAC", False), ("AEA", True)])
 def test_files_are_not_made_from_what_breaks_off(
     kind: str, existing: bool, sound, aea, place: Path, contents, small_chunks, capfd
 ):

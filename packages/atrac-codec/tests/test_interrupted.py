@@ -71,8 +71,10 @@ def running(inputs: Path) -> Iterator[Any]:
         process.communicate()
 
 
-@pytest.mark.parametrize("command", ["encode", "decode"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "number", "code"), [("encode", signal.SIGTERM, 143), ("decode", signal.SIGINT, 130)]
+)
 def test_a_stop_leaves_nothing(command: str, number: int, code: int, inputs: Path, running):
     names = {"encode": ("in.wav", "out.aea"), "decode": ("in.aea", "out.flac")}[command]
     process = running(command, names[0], "-o", names[1])
@@ -82,6 +84,7 @@ def test_a_stop_leaves_nothing(command: str, number: int, code: int, inputs: Pat
     assert {p.name for p in inputs.iterdir()} == {"in.wav", "in.aea"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_a_hard_stop_leaves_the_old_file_and_one_hidden_one(command: str, inputs: Path, running):
     source, target = {"encode": ("in.wav", "out.aea"), "decode": ("in.aea", "out.wav")}[command]
