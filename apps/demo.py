@@ -22,14 +22,13 @@ from rich.table import Table
 
 from atrac_bitstream import CODEC_DELAY, AtracError
 from atrac_bitstream.tables import SAMPLE_RATE
-from atrac_codec import DEFAULT, build_decoder, build_encoder, decode_file, encode_file, read_audio
-from atrac_codec.compare import compare
+from atrac_codec import DEFAULT, build_decoder, build_encoder, compare, decode_file, encode_file, read_audio
 from atrac_codec.outside import ffmpeg_decode
 from atrac_data import render
 from atrac_train.evaluation.media import draw, read_idwl
 
 BASELINE = "bitexact"
-SCORES = ("SNR (dB)", "segmental SNR (dB)", "log-spectral distance (dB)")
+SCORES = ("noise-to-mask ratio (dB)", "disturbed frames (%)", "log-spectral distance (dB)", "SNR (dB)")
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,15 @@ def main() -> int:
         times = [time.perf_counter()]
         samples = encode_file(source, aea, build_encoder(preset)).samples
         times.append(time.perf_counter())
-        decode_file(aea, aea.with_suffix(".wav"), build_decoder(), samples="float")
+        own, ffmpeg = aea.with_suffix(".wav"), aea.with_suffix(".ffmpeg.wav")
+        decode_file(aea, own, build_decoder(), samples="float")
         times.append(time.perf_counter())
         outside = ffmpeg_decode(aea.read_bytes())[:, CODEC_DELAY:][:, :samples]
-        soundfile.write(aea.with_suffix(".ffmpeg.wav"), outside.T, SAMPLE_RATE, "FLOAT")
-        sounds[preset], idwl[preset] = read_audio(aea.with_suffix(".wav")), read_idwl(aea, samples)
+        soundfile.write(ffmpeg, outside.T, SAMPLE_RATE, "FLOAT")
+        sounds[preset], idwl[preset] = read_audio(own), read_idwl(aea, samples)
         speeds = [f"{samples / SAMPLE_RATE / seconds:.0f} x" for seconds in np.diff(times)]
-        for decoder, pcm, columns in (("ours", sounds[preset], speeds), ("FFmpeg", outside, [])):
-            scores = compare(original, pcm)
+        for decoder, decoded, columns in (("ours", own, speeds), ("FFmpeg", ffmpeg, [])):
+            scores = compare(source, decoded)
             table.add_row(preset, decoder, *(f"{scores[name]:.2f}" for name in SCORES), *columns)
         difference = np.abs(sounds[preset] - outside).max()
         print(f"{aea}: {samples} samples in and out, decoders differ by {difference:.1e} at most")

@@ -10,12 +10,9 @@ and the largest batch for 24 GiB, of which 4 GiB are left to CUDA, work space an
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apps"))
 
 from atrac_train.launch import CONFIGS
 from atrac_train.objectives.codec import CodecObjective
