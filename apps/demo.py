@@ -28,7 +28,13 @@ from atrac_data import render
 from atrac_train.evaluation.media import draw, read_idwl
 
 BASELINE = "bitexact"
-SCORES = ("noise-to-mask ratio (dB)", "disturbed frames (%)", "log-spectral distance (dB)", "SNR (dB)")
+SCORES = {
+    "noise-to-mask ratio (dB)": "NMR dB",
+    "disturbed frames (%)": "disturbed %",
+    "log-spectral distance (dB)": "LSD dB",
+    "SNR (dB)": "SNR dB",
+}
+"""Scores that are shown, and their heads in the table."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def main() -> int:
     except (AtracError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    table = Table("preset", "decoder", *SCORES, "encoded at", "decoded at")
+    table = Table("preset", "decoder", *SCORES.values(), "encoded at", "decoded at")
     sounds, idwl = {"original": original}, {}
     for preset in (DEFAULT, BASELINE):
         aea = args.output / f"{source.stem}.{preset}.aea"
