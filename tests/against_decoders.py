@@ -4,7 +4,7 @@
 
 Encodes every recording of the folder, and repeats of one of them from 1 sample to 10 minutes, with the default preset
 or those named. FFmpeg decodes each file through PyAV; other decoders are commands that make a WAV file {out} of an AEA
-file {in}. Counts the files that come out whole, and the largest difference to our standard decoder.
+file {in}. Counts the files that come out whole, and the largest difference to our standard decoder within full scale.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def main() -> None:
             for name, theirs in decoded.items():
                 n = min(theirs.shape[1], ours.shape[1])
                 whole[name] += theirs.shape == ours.shape
-                largest[name] = max(largest.get(name, 0.0), float(np.abs(theirs[:, :n] - ours[:, :n]).max(initial=0)))
+                pair = (np.clip(pcm[:, :n], -1, 1) for pcm in (theirs, ours))  # as integer samples are
+                largest[name] = max(largest.get(name, 0.0), float(np.abs(np.subtract(*pair)).max(initial=0)))
     decoders = {name: {"whole": whole[name], "largest difference": largest[name]} for name in largest}
     report = {"presets": list(encoders), **counts, "decoders": decoders}
     for name, value in report.items():

@@ -109,6 +109,7 @@ def test_samples_do_not_depend_on_how_units_arrive(decoder: str, golden, small_c
         assert np.array_equal(decoded(decoder, golden.units, sizes), whole), sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["neural", "bitexact"])
 def test_neither_depends_on_the_number_of_threads(name: str, sound, threads):
     pcm, got = sound(CHUNK - 266), []

@@ -187,3 +187,11 @@ def test_slopes_are_finite_where_nothing_is_lost():
     idwl = torch.full((1, 52), 2.0, requires_grad=True)
     m.ReferenceQuantizer()(scaled, full_scale(idwl), idwl, torch.zeros(1, 3)).sum().backward()
     assert torch.isfinite(idwl.grad).all()
+
+
+def test_rounding_is_half_to_even():
+    scaled = torch.zeros(1, 512)
+    scaled[0, :4] = torch.tensor([0.5, 1.5, 2.5, -2.5]) / 7  # 4 bits: 7 steps either way
+    idsf, idwl = torch.full((1, 52), 63.0), torch.full((1, 52), 3.0)  # a scale factor of 1
+    quantized = m.ReferenceQuantizer()(scaled, idsf, idwl, torch.zeros(1, 3))
+    assert quantized[0, :4].tolist() == [0, 2, 2, -2]

@@ -61,22 +61,46 @@ class Chunks(Generic[_Number]):
         return rest
 
 
+@final
+class PcmChunks:
+    """Cuts samples that arrive in portions of any length into chunks of whole frames.
+
+    Args:
+        channels: number of channels.
+        frames_multiple: the recording is filled up with silence to a multiple of this many frames.
+    """
+
+    def __init__(self, channels: int, frames_multiple: int = 1) -> None:
+        self._chunks = Chunks(CHUNK_FRAMES * FRAME_SAMPLES, 1, np.zeros((channels, 0), np.float32))
+        self._multiple = frames_multiple
+        self._returned = 0
+        self.samples = 0
+        """Samples per channel taken so far."""
+
+    def push(self, pcm: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Take samples; return the chunks that are complete with them. Shape: [C, n] -> [C, chunk] each."""
+        self.samples += pcm.shape[1]
+        chunks = [np.ascontiguousarray(chunk) for chunk in self._chunks.push(pcm)]
+        self._returned += sum(chunk.shape[1] for chunk in chunks)
+        return chunks
+
+    def finish(self) -> list[NDArray[np.float32]]:
+        """Return the rest and the silence for the codec's delay. Shape: [C, 512 F] each, only the last one shorter."""
+        left = frames_for(self.samples, self._multiple) * FRAME_SAMPLES - self._returned
+        rest, size = self._chunks.rest(), CHUNK_FRAMES * FRAME_SAMPLES
+        padded = np.pad(rest, ((0, 0), (0, left - rest.shape[1])))
+        return [padded[:, start : start + size] for start in range(0, left, size)]
+
+
 def padded_chunks(blocks: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Cut a recording into chunks of whole frames, with the silence after it until the codec has returned its end.
 
     Shape: blocks [C, n] each -> [C, 512 F], F <= 512, and the number of samples that have arrived so far
     """
-    chunks: Chunks[np.float32] | None = None
-    samples, frames, size = 0, 0, CHUNK_FRAMES * FRAME_SAMPLES
+    chunks: PcmChunks | None = None
     for block in blocks:
-        chunks = chunks or Chunks(size, 1, block[:, :0])
-        samples += block.shape[1]
+        chunks = chunks or PcmChunks(len(block))
         for chunk in chunks.push(block):
-            frames += CHUNK_FRAMES
-            yield np.ascontiguousarray(chunk), samples
-    if chunks is not None and samples:
-        rest = chunks.rest()
-        left = (frames_for(samples, multiple=1) - frames) * FRAME_SAMPLES
-        padded = np.pad(rest, ((0, 0), (0, left - rest.shape[1])))
-        for start in range(0, left, size):
-            yield padded[:, start : start + size], samples
+            yield chunk, chunks.samples
+    if chunks is not None and chunks.samples:
+        yield from ((chunk, chunks.samples) for chunk in chunks.finish())

@@ -1,13 +1,14 @@
-"""Presets: which sibling plays each role. Plain dictionaries, so that a mix of your own is one more.
+"""Presets: the stage that plays each role, in plain dictionaries to which an entry of your own can be added.
 
-A row gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c4d")`, a checkpoint among the weights
-of this package, which rows may share.
+An entry gives for each role what makes the stage: a class, or `Trained("qmf-1a2b3c4d")`, a checkpoint among the weights
+of this package, which presets may share.
 
-`bitexact` makes the same bytes as the reference codec; `reference` makes the same decisions with fast, differentiable
-arithmetic; `rd` searches for the least audible error that the bits allow; `neural` does the same search with a learned
-choice of block lengths, at three times the speed; all stages of `neural-stages` have learned to imitate the reference
-codec. Every encoder's files play in every ATRAC1 decoder. Of the decoders, `neural` looks for what was there before
-quantization; the others give the standard's values.
+Encoders: `bitexact` writes the same bytes as the reference codec. `reference` makes the same decisions with fast,
+differentiable arithmetic. `rd` searches for the least audible error that the bits allow; `neural` does the same search
+with a learned choice of block lengths. The stages of `neural-stages` have learned to imitate the reference codec. Every
+encoder's files play in every ATRAC1 decoder.
+
+Decoders: `neural` estimates the spectrum before quantization; the others return the values of the standard.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ WEIGHTS: Final = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Trained:
-    """Makes a trained stage of this package, as a class makes an untrained one.
+    """Loads a trained stage of this package when called, as a class makes an untrained stage.
 
     Args:
         name: of its checkpoint in `WEIGHTS`, `qmf-1a2b3c4d`.
@@ -50,82 +51,65 @@ class Trained:
         return load_stage(self.path)
 
 
+_REFERENCE_ENCODER: Final = {
+    "qmf": m.ReferenceQmf,
+    "transient": m.ReferenceTransient,
+    "mdct": m.ReferenceMdct,
+    "scaler": m.ReferenceScaler,
+    "allocator": m.ReferenceAllocator,
+    "quantizer": m.ReferenceQuantizer,
+    "loudness": m.ReferenceLoudness,
+}
 ENCODERS: Final[dict[str, Row]] = {
     "bitexact": {
+        **_REFERENCE_ENCODER,
         "qmf": m.BitExactQmf,
         "transient": m.BitExactTransient,
         "mdct": m.BitExactMdct,
-        "scaler": m.ReferenceScaler,
         "allocator": m.BitExactAllocator,
-        "quantizer": m.ReferenceQuantizer,
         "loudness": m.BitExactLoudness,
     },
-    "reference": {
-        "qmf": m.ReferenceQmf,
-        "transient": m.ReferenceTransient,
-        "mdct": m.ReferenceMdct,
-        "scaler": m.ReferenceScaler,
-        "allocator": m.ReferenceAllocator,
-        "quantizer": m.ReferenceQuantizer,
-        "loudness": m.ReferenceLoudness,
-    },
+    "reference": _REFERENCE_ENCODER,
     "rd": {
-        "qmf": m.ReferenceQmf,
+        **_REFERENCE_ENCODER,
         "transient": m.RateDistortionTransient,
-        "mdct": m.ReferenceMdct,
-        "scaler": m.ReferenceScaler,
         "allocator": m.RateDistortionAllocator,
-        "quantizer": m.ReferenceQuantizer,
-        "loudness": m.ReferenceLoudness,
     },
     "neural-stages": {
+        **_REFERENCE_ENCODER,
         "qmf": Trained("qmf-a64bc2db"),
         "transient": Trained("transient-225add94"),
         "mdct": Trained("mdct-6d951916"),
         "scaler": Trained("scaler-3cff8bb9"),
         "allocator": Trained("allocator-c9bc08f3"),
         "quantizer": Trained("quantizer-62ce5c7c"),
-        "loudness": m.ReferenceLoudness,
     },
     "neural": {
+        **_REFERENCE_ENCODER,
         "qmf": Trained("qmf-a64bc2db"),
         "transient": Trained("transient-07516311"),
         "mdct": Trained("mdct-6d951916"),
-        "scaler": m.ReferenceScaler,
         "allocator": m.NeuralRateDistortionAllocator,
-        "quantizer": m.ReferenceQuantizer,
-        "loudness": m.ReferenceLoudness,
     },
 }
+_REFERENCE_DECODER: Final = {"dequantizer": m.ReferenceDequantizer, "imdct": m.ReferenceImdct, "iqmf": m.ReferenceIqmf}
 DECODERS: Final[dict[str, Row]] = {
-    "standard": {
-        "dequantizer": m.ReferenceDequantizer,
-        "imdct": m.ReferenceImdct,
-        "iqmf": m.ReferenceIqmf,
-    },
-    "bitexact": {
-        "dequantizer": m.ReferenceDequantizer,
-        "imdct": m.BitExactImdct,
-        "iqmf": m.BitExactIqmf,
-    },
+    "standard": _REFERENCE_DECODER,
+    "bitexact": {**_REFERENCE_DECODER, "imdct": m.BitExactImdct, "iqmf": m.BitExactIqmf},
     "neural-stages": {
         "dequantizer": Trained("dequantizer-0fdb4adb"),
         "imdct": Trained("imdct-dfe52b94"),
         "iqmf": Trained("iqmf-dff8cca1"),
     },
-    "neural": {
-        "dequantizer": Trained("dequantizer-4cbf664d"),
-        "imdct": m.ReferenceImdct,
-        "iqmf": m.ReferenceIqmf,
-    },
+    "neural": {**_REFERENCE_DECODER, "dequantizer": Trained("dequantizer-4cbf664d")},
 }
 DEFAULT: Final = "neural"
-"""The preset of whoever names none."""
+"""The preset that is used where none is named."""
 _TRANSIENT_OF_EFFORT: Final = {
     "fast": (m.RateDistortionTransient, m.ReferenceTransient),
     "best": (m.NeuralEntropyTransient, m.RateDistortionTransient),
 }
-"""What decides on blocks, and what does instead."""
+"""For each effort, the transient stage that is replaced, and its replacement."""
 
 
 def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEncoder:
@@ -133,13 +117,13 @@ def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEn
 
     Args:
         preset: name in `ENCODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
-        effort: how long to search, where it searches for anything: `fast`, `default` or `best`. `best` also tries both
-            kinds of blocks instead of asking a network, and `fast` detects attacks as the reference codec does instead
-            of trying them.
+        effort: how long a preset that searches does so: `fast`, `default` or `best`. With `best` the encoder tries both
+            block lengths instead of asking a network; with `fast` it detects attacks as the reference codec does
+            instead of trying both.
 
     Raises:
-        ValueError: no preset has that name, and it is no such folder; the effort is another, or this preset searches
-            for nothing and so has no other than `default`.
+        ValueError: no preset and no such folder has that name; the effort is unknown, or not `default` with a preset
+            that does not search.
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     stages = _stages(ENCODERS, "encoder", "preset", preset)
@@ -160,14 +144,14 @@ def build_decoder(name: str | Path = "standard") -> NNDecoder:
         name: name in `DECODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
 
     Raises:
-        ValueError: no decoder has that name, and it is no such folder.
+        ValueError: no decoder and no such folder has that name.
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     return NNDecoder(**_stages(DECODERS, "decoder", "decoder", name))
 
 
 def _stages(table: Mapping[str, Row], half: str, kind: str, name: str | Path) -> dict[str, Any]:
-    if name in table:  # a folder of the same name is meant by ./name
+    if name in table:  # a folder of the same name can be given as ./name
         row = table[str(name)]
     elif is_codec_folder(name):
         row = read_row(name, half)

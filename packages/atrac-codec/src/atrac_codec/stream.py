@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -9,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atrac_bitstream import FRAMES_MULTIPLE, frames_for
+from atrac_bitstream import FRAMES_MULTIPLE
 from atrac_bitstream.tables import FRAME_SAMPLES, SOUND_UNIT_BYTES
 from atrac_codec.bridge import device_of, from_units, to_units
-from atrac_codec.chunks import CHUNK_FRAMES, LEAD_FRAMES, Chunks
+from atrac_codec.chunks import CHUNK_FRAMES, LEAD_FRAMES, Chunks, PcmChunks
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
 from atrac_modules import FrameBatch
@@ -37,13 +38,14 @@ class StreamEncoder:
 
     def __init__(self, encoder: NNEncoder, channels: int, frames_multiple: int = FRAMES_MULTIPLE) -> None:
         self._encoder = encoder
-        self._multiple = frames_multiple
+        self._chunks = PcmChunks(channels, frames_multiple)
         self._lead = np.zeros((channels, 0), np.float32)
-        self._chunks = Chunks(CHUNK_FRAMES * FRAME_SAMPLES, 1, self._lead)
         self._loudness: Tensor | None = None
-        self._frames = 0
-        self.samples = 0
+
+    @property
+    def samples(self) -> int:
         """PCM samples per channel taken so far."""
+        return self._chunks.samples
 
     def push(self, pcm: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Take samples, return the sound units that are complete with them.
@@ -55,33 +57,27 @@ class StreamEncoder:
         """
         if pcm.ndim != 2 or len(pcm) != len(self._lead):
             raise ValueError(f"pcm is {list(pcm.shape)}, expected [{len(self._lead)}, n]")
-        self.samples += pcm.shape[1]
-        return self._join([self._encode(chunk) for chunk in self._chunks.push(np.asarray(pcm, np.float32))])
+        return self._encode(self._chunks.push(np.asarray(pcm, np.float32)))
 
     def finish(self) -> NDArray[np.uint8]:
         """Return the remaining sound units: with them all samples are encoded, with the codec's delay.
 
         Shape: [F, C, 212]
         """
-        left = frames_for(self.samples, self._multiple) - self._frames
-        rest, units, size = self._chunks.rest(), [], CHUNK_FRAMES * FRAME_SAMPLES
-        for start in range(0, left * FRAME_SAMPLES, size):
-            chunk = rest[:, start : start + size]
-            units.append(self._encode(np.pad(chunk, ((0, 0), (0, size - chunk.shape[1])))))
-        return self._join(units)[:left]
+        return self._encode(self._chunks.finish())
 
     @torch.no_grad()
-    def _encode(self, chunk: NDArray[np.float32]) -> NDArray[np.uint8]:
-        pcm = torch.from_numpy(np.concatenate([self._lead, chunk], axis=1)[None]).to(device_of(self._encoder))
-        encoded = self._encoder.stages(pcm, self._lead.shape[1] // FRAME_SAMPLES, self._loudness)
-        self._loudness = encoded.loudness_end
-        self._lead = chunk[:, -LEAD_FRAMES * FRAME_SAMPLES :]
-        self._frames += CHUNK_FRAMES
-        units: NDArray[np.uint8] = to_units(encoded.batch)[0].swapaxes(0, 1)
-        return units
-
-    def _join(self, units: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        return np.concatenate([np.zeros((0, len(self._lead), SOUND_UNIT_BYTES), np.uint8), *units])
+    def _encode(self, chunks: list[NDArray[np.float32]]) -> NDArray[np.uint8]:
+        units = [np.zeros((0, len(self._lead), SOUND_UNIT_BYTES), np.uint8)]
+        for chunk in chunks:
+            missing = CHUNK_FRAMES * FRAME_SAMPLES - chunk.shape[1]  # at the end; every product has the same shape
+            pcm = torch.from_numpy(np.concatenate([self._lead, np.pad(chunk, ((0, 0), (0, missing)))], 1))
+            lead = self._lead.shape[1] // FRAME_SAMPLES
+            encoded = self._encoder.stages(pcm[None].to(device_of(self._encoder)), lead, self._loudness)
+            self._loudness = encoded.loudness_end
+            self._lead = chunk[:, -LEAD_FRAMES * FRAME_SAMPLES :]
+            units.append(to_units(encoded.batch)[0].swapaxes(0, 1)[: chunk.shape[1] // FRAME_SAMPLES])
+        return np.concatenate(units)
 
 
 @final
@@ -119,27 +115,30 @@ class StreamDecoder:
         if units.dtype != np.uint8 or units.shape[1:] != (self._channels, SOUND_UNIT_BYTES):
             expected = f"uint8 [F, {self._channels}, {SOUND_UNIT_BYTES}]"
             raise ValueError(f"units is {units.dtype} {list(units.shape)}, expected {expected}")
-        return self._join([self._decode(chunk) for chunk in self._chunks.push(units)])
+        return self._decode(self._chunks.push(units))
 
     def finish(self) -> NDArray[np.float32]:
         """Return the samples of the remaining sound units. Shape: [C, n]."""
         rest = self._chunks.rest()
-        return self._join([self._decode(rest)] if len(rest) else [])
+        return self._decode([rest] if len(rest) else [])
 
     @torch.no_grad()
-    def _decode(self, units: NDArray[np.uint8]) -> NDArray[np.float32]:
-        missing = CHUNK_FRAMES - len(units)
-        # To [C, F, …], filled up with frames of silence.
-        device = device_of(self._decoder)
-        batch = from_units(units, self._frames).map(lambda f: f.transpose(0, 1).to(device))
-        batch = batch.map(lambda f: torch.cat([f, f.new_zeros(f.shape[0], missing, *f.shape[2:])], 1))
-        joined = batch
-        if lead := self._lead:
-            joined = FrameBatch(*(torch.cat(pair, 1) for pair in zip(lead, batch, strict=True)))
-        self._lead = batch.map(lambda f: f[:, -LEAD_FRAMES:])
-        self._frames += len(units)
-        pcm: Tensor = self._decoder(joined)
-        return pcm[:, -CHUNK_FRAMES * FRAME_SAMPLES : -missing * FRAME_SAMPLES or None].cpu().numpy()
+    def _decode(self, chunks: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        pcm, device = [np.zeros((self._channels, 0), np.float32)], device_of(self._decoder)
+        for chunk in chunks:
+            missing = CHUNK_FRAMES - len(chunk)  # at the end; every product has the same shape
+            batch = from_units(chunk, self._frames).map(lambda f: f.transpose(0, 1).to(device))
+            batch = batch.map(partial(_pad_frames, number=missing))
+            joined = batch
+            if lead := self._lead:
+                joined = FrameBatch(*(torch.cat(pair, 1) for pair in zip(lead, batch, strict=True)))
+            self._lead = batch.map(lambda f: f[:, -LEAD_FRAMES:])
+            self._frames += len(chunk)
+            samples = self._decoder(joined)[:, -CHUNK_FRAMES * FRAME_SAMPLES : -missing * FRAME_SAMPLES or None]
+            pcm.append(samples.cpu().numpy())
+        return np.concatenate(pcm, axis=1)
 
-    def _join(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        return np.concatenate([np.zeros((self._channels, 0), np.float32), *parts], axis=1)
+
+def _pad_frames(field: Tensor, number: int) -> Tensor:
+    """Append frames of zeros. Shape: [C, F, …] -> [C, F + number, …]."""
+    return torch.cat([field, field.new_zeros(field.shape[0], number, *field.shape[2:])], 1)

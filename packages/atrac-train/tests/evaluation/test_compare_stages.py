@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import atrac_modules as m
-from atrac_codec import DECODERS, ENCODERS, NNFullCodec
+from atrac_codec import DECODERS, ENCODERS, NNFullCodec, chunks
 from atrac_codec.trace import STAGE_OF_FIELD as STAGES
 from atrac_data import NAMES, SEEDS, BuiltinTeacher, render
-from atrac_train.evaluation import recordings
 from atrac_train.evaluation.compare_stages import main, text
-from atrac_train.evaluation.recordings import runs
 from atrac_train.evaluation.stages import COLUMNS, COMPARABLE, INTEGERS, Comparison, tally
 
 FRAMES_OF_RUN = 15
@@ -40,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "CHUNK_FRAMES", FRAMES_OF_RUN)
+    monkeypatch.setattr(chunks, "CHUNK_FRAMES", FRAMES_OF_RUN)
 
 
 @pytest.fixture
@@ -158,21 +156,6 @@ def test_the_decoded_sound_is_compared_with_the_original_without_delay(short_run
         expected = 10 * np.log10((pcm.astype(np.float64) ** 2).sum() / ((decoded - pcm) ** 2).sum())
         for row in (original["mean"], original["recordings"]["sound 0"]):
             assert row[name] == pytest.approx(expected, abs=1e-4)
-
-
-def test_runs_hold_all_samples_and_the_silence_that_the_delay_needs(short_runs):
-    size = 512 * FRAMES_OF_RUN
-    for samples in (1, 246, 247, size - 266, size - 265, size, size + 1, 3 * size + 7):
-        pcm = np.arange(1, 2 * samples + 1, dtype=np.float32).reshape(2, -1)
-        for blocks in ([pcm], np.split(pcm, [samples // 3, samples // 2], axis=1)):
-            cut = list(runs(blocks))
-            joined = np.concatenate([run for run, _ in cut], axis=1)
-            assert all(run.shape[1] % 512 == 0 for run, _ in cut)
-            assert joined.shape[1] == 512 * -(-(samples + 266) // 512)
-            assert np.array_equal(joined[:, :samples], pcm)
-            assert not joined[:, samples:].any()
-            assert cut[-1][1] == samples
-    assert not list(runs([np.zeros((2, 0), np.float32)]))
 
 
 def test_sums_are_those_of_a_slow_count():
