@@ -362,7 +362,7 @@ def test_overload_is_one_warning_and_a_file_that_decodes(place: Path, capsys):
     assert main(["encode", "loud.wav", "-o", "out.aea"]) == 0
     assert capsys.readouterr().err.splitlines() == [
         "warning: loud.wav: 8000 samples over full scale, the largest 4.000; "
-        "what the scale factors cannot hold is clipped"
+        "those beyond the largest scale factor are clipped"
     ]
     assert main(["decode", "out.aea", "-o", "back.wav", "--samples", "float"]) == 0
     assert capsys.readouterr().err == ""

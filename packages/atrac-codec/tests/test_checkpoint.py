@@ -174,7 +174,7 @@ def test_files_that_are_not_there_are_errors_of_the_system(saved, tmp_path):
 )
 def test_names_of_other_files_are_refused(name: str):
     for ask in (load_stage, describe):
-        with pytest.raises(CheckpointError, match=r"no name of a checkpoint, allowed ROLE-HASH\.safetensors"):
+        with pytest.raises(CheckpointError, match=r"not a checkpoint, allowed ROLE-HASH\.safetensors"):
             ask(name)
 
 
@@ -219,15 +219,15 @@ def test_made_up_bytes_with_their_own_hash_give_a_stage_or_an_error(saved, chang
 
 @pytest.mark.parametrize("data", [b"", b"no tensors", b"\xff" * 100, b"\x02" + bytes(7) + b"[]"])
 def test_files_without_tensors_are_refused(data: bytes, changed):
-    with pytest.raises(CheckpointError, match=r"qmf-[0-9a-f]{8}\.safetensors: no safetensors: "):
+    with pytest.raises(CheckpointError, match=r"qmf-[0-9a-f]{8}\.safetensors: not safetensors: "):
         load_stage(changed(data=data))
 
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"net.bias": None, "net.weight": None}, "2 tensors missing for NeuralTiny, first 'net.bias'"),
-        ({"more": torch.zeros(1)}, "1 tensors too many for NeuralTiny, first 'more'"),
+        ({"net.bias": None, "net.weight": None}, "2 missing tensors for NeuralTiny, first 'net.bias'"),
+        ({"more": torch.zeros(1)}, "1 unexpected tensors for NeuralTiny, first 'more'"),
         ({"net.bias": torch.zeros(6)}, r"net.bias is \[6\] torch.float32, allowed \[5\] torch.float32"),
         ({"net.bias": torch.zeros(5).half()}, r"net.bias is \[5\] torch.float16, allowed \[5\] torch.float32"),
         ({"steps": torch.tensor(7.0)}, r"steps is \[\] torch.float32, allowed \[\] torch.int64"),
@@ -266,9 +266,9 @@ def test_sheets_that_do_not_fit_are_refused(sheet, message: str, changed):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "json: no JSON: "),
-        (b"\xff\xfe{", "json: no JSON: "),
-        (b"[" * 100_000, "json: no JSON: "),
+        (b"", "json: not JSON: "),
+        (b"\xff\xfe{", "json: not JSON: "),
+        (b"[" * 100_000, "json: not JSON: "),
         (b"[]", "json: list, allowed an object"),
         (b"{}", "json: format None, allowed 1"),
     ],

@@ -236,7 +236,7 @@ def test_without_tensorboard_it_says_so(fails, out, monkeypatch):
         ("model.hidden=3", "model or objective settings of stage scaler: "),
         ("data.shards=nowhere", "nowhere/train: no shards"),
         ("data.evaluation=nowhere", "nowhere/validation: no shards"),
-        ("weights=nowhere.pt", "nowhere.pt: no name of a checkpoint"),
+        ("weights=nowhere.pt", "nowhere.pt: not a checkpoint"),
         ("weights=nowhere/qmf-01234567.safetensors", "role qmf, asked for scaler"),
         ("weights=reference", "preset reference: its scaler is not learned"),
         ("weights=standard", "preset standard: its scaler is not learned"),

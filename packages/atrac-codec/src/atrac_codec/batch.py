@@ -1,7 +1,4 @@
-"""One command over many inputs: finding them, naming outputs, progress, and saying what went wrong.
-
-Everything that is said goes to standard error.
-"""
+"""One command over many inputs: finding them, naming outputs, showing progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -23,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from atrac_bitstream import AtracError
 
 STREAM: Final = "-"
-"""The name that stands for standard input or output."""
+"""The file name that means standard input or output."""
 errors: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -46,9 +43,22 @@ def run_each(
     suffixes: frozenset[str] | set[str],
     force: bool,
     run: Callable[[str, str, Callable[[float], None]], None],
-    duration: Callable[[str], float | None],
+    duration: Callable[[str], float] | None = None,
 ) -> int:
-    """Run something on every input file that makes one output file, with a progress bar; return the exit code."""
+    """Run a function that makes one output file on every input file, with a progress bar.
+
+    Args:
+        inputs: files and folders.
+        output: file for one input file, else folder; `-` for standard output; None for beside each input.
+        suffix: ending of output files.
+        suffixes: endings of the files to look for in folders.
+        force: replace existing files.
+        run: called with input, output, and a function that takes the seconds processed so far.
+        duration: returns the seconds of an input file, for the progress bar; not called for streams.
+
+    Returns:
+        The exit code.
+    """
     found = list(find(inputs, suffixes))
     if not found:
         return nothing_found(inputs, suffixes)
@@ -67,7 +77,8 @@ def run_each(
                         raise FileExistsError(f"{target} was just made from another input")
                     if not force and Path(target).exists():
                         raise FileExistsError(f"{target} exists; --force replaces it")
-                progress.update(task, total=duration(source))
+                if duration and source != STREAM and not Path(source).is_fifo():  # a pipe can be read only once
+                    progress.update(task, total=duration(source))
                 if target != STREAM:
                     _make_folder(Path(target).parent)
                 run(source, target, partial(_advance, progress, task))
@@ -118,30 +129,31 @@ def writable(target: str) -> str | BinaryIO:
 
 
 def wrong(what: object) -> int:
-    """Say what is wrong with the command line; return the exit code."""
+    """Print an error of the command line; return the exit code."""
     errors.print("[red]error:[/]", escape(str(what)))
     return 2
 
 
-def warn(text: str) -> None:
-    """Say something that is no error."""
-    errors.print("[yellow]warning:[/]", escape(text))
+def warn(source: str, texts: Iterable[str]) -> None:
+    """Print warnings about an input."""
+    for text in texts:
+        errors.print("[yellow]warning:[/]", escape(f"{source}: {text}"))
 
 
 def nothing_found(inputs: Sequence[str], suffixes: frozenset[str] | set[str]) -> int:
-    """Say that the inputs hold no files to work on; return the exit code."""
+    """Print that the inputs hold no files to work on; return the exit code."""
     if not inputs:
         return wrong("no inputs; see --help")
     return fail(", ".join(inputs), FileNotFoundError(f"no files to work on, looked for {' '.join(sorted(suffixes))}"))
 
 
 def is_unnamed(error: Exception) -> bool:
-    """Whether an error of the system came from a file that was open already, and so does not say from which."""
+    """Return whether a system error does not name its file, because that was open already."""
     return isinstance(error, OSError) and error.errno is not None and error.filename is None
 
 
 def fail(source: str, error: Exception) -> int:
-    """Say what went wrong with an input, system errors in words; return the exit code."""
+    """Print the error of an input, a system error without its number; return the exit code."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename in (None, source) else f"{error.filename}: {error.strerror}"
@@ -151,12 +163,12 @@ def fail(source: str, error: Exception) -> int:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM stop the program as SIGINT does, so that it cleans up."""
+    """Make SIGTERM raise KeyboardInterrupt as SIGINT does, so that the program cleans up."""
 
     def stop(number: int, _: object) -> None:
         raise KeyboardInterrupt(number)
 
-    if threading.current_thread() is not threading.main_thread():  # only that one may say what signals do
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)

@@ -3,7 +3,7 @@
     FrameBatch ─ neural_outputs_to_atrac_params → UnitArrays ─ pack_units → sound units ─ AeaWriter → file
     FrameBatch ← atrac_params_to_neural_outputs ─ UnitArrays ← unpack_units ─ sound units ← AeaReader ─ file
 
-The only place where one becomes the other. What is no whole number, or does not fit its field, is refused.
+The only place that converts one into the other. Numbers that are not whole, or do not fit their field, are refused.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from atrac_modules import FrameBatch
 
 
 def neural_outputs_to_atrac_params(batch: FrameBatch) -> UnitArrays:
-    """Turn what an encoder decides, tensors on any device with or without gradients, into the integers of sound units.
+    """Turn the tensors of an encoder, on any device, with or without gradients, into the integers of sound units.
 
     Shape:  FrameBatch of [*, F, …] -> UnitArrays of [*, F, …], int32
     Raises:
-        SoundUnitError: a field is no whole number. Ranges are checked when the integers are packed.
+        SoundUnitError: a number is not whole. Ranges are checked when the integers are packed.
 
     Example:
         >>> sizes = ((1, 3), (1,), (1, 52), (1, 52), (1, 512))
@@ -36,11 +36,11 @@ def neural_outputs_to_atrac_params(batch: FrameBatch) -> UnitArrays:
 
 
 def atrac_params_to_neural_outputs(params: UnitArrays, device: torch.device | str | None = None) -> FrameBatch:
-    """Turn the integers of sound units into tensors for a decoder, or for a training that an encoder is to learn from.
+    """Turn the integers of sound units into tensors, for a decoder or as targets of training.
 
     Args:
-        params: integers, as `unpack_units` gives them.
-        device: where the tensors shall be; None is torch's default.
+        params: integers, as `unpack_units` returns them.
+        device: device of the tensors; None is torch's default.
 
     Shape: UnitArrays of [*, F, …] -> FrameBatch of [*, F, …], float32
     """
@@ -52,7 +52,7 @@ def to_units(batch: FrameBatch) -> NDArray[np.uint8]:
 
     Shape:  FrameBatch of [*, F, …] -> [*, F, 212]
     Raises:
-        SoundUnitError: a field is no whole number or out of its range.
+        SoundUnitError: a number is not whole or out of its range.
     """
     return pack_units(*neural_outputs_to_atrac_params(batch))
 
@@ -62,7 +62,7 @@ def from_units(units: NDArray[np.uint8], first: int = 0) -> FrameBatch:
 
     Args:
         units: sound units as bytes.
-        first: what to count the first dimension of units from, in messages.
+        first: index of the first frame, for messages.
 
     Shape:  [*, F, 212] -> FrameBatch of [*, F, …]
     Raises:
@@ -91,7 +91,7 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
     """Read an AEA file: a FrameBatch of [C, F, …], and the samples per channel if it has a length tag.
 
     Raises:
-        AtracError: the data is no AEA file, holds no sound units, or a sound unit is damaged.
+        AtracError: the data is not an AEA file, has no sound units, or a sound unit is damaged.
     """
     with AeaReader(io.BytesIO(data)) as reader:
         if not len(units := reader.read()):
@@ -100,15 +100,15 @@ def from_aea(data: bytes) -> tuple[FrameBatch, int | None]:
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return the device that a module's tables or weights lie on."""
+    """Return the device of a module's weights or tables."""
     return next(itertools.chain(module.parameters(), module.buffers())).device
 
 
 def _whole_numbers(name: str, field: Tensor) -> NDArray[np.int32]:
     values = field.detach()
     if values.is_floating_point():
-        wrong = values != values.round()  # not a number differs from itself
-        if wrong.any() or values.isinf().any():
-            place = (wrong | values.isinf()).nonzero()[0].tolist()
+        wrong = (values != values.round()) | values.isinf()  # NaN differs from itself
+        if wrong.any():
+            place = wrong.nonzero()[0].tolist()
             raise SoundUnitError(f"{name}{place} = {values[tuple(place)].item()}, allowed whole numbers")
     return values.to(torch.int32).cpu().numpy()

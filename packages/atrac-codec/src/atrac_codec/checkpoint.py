@@ -1,7 +1,7 @@
-"""Checkpoints: a trained stage as two files, its tensors and a JSON sheet that says what they are.
+"""Checkpoints: a trained stage as two files, its tensors and a JSON sheet that describes them.
 
     qmf-1a2b3c4d.safetensors    the tensors; the name is the stage's role and the start of the file's SHA-256
-    qmf-1a2b3c4d.json           class, constructor arguments, versions of packages, and what is known about the training
+    qmf-1a2b3c4d.json           class, constructor arguments, versions of packages, and facts about the training
 
 Loading runs no stored code: the sheet can only name a `Neural…` class that atrac_modules exports.
 """
@@ -33,26 +33,27 @@ _NAME: Final = re.compile(r"([a-z]+)-([0-9a-f]{8})\.(safetensors|json)")
 
 
 class CheckpointError(AtracError):
-    """A file is no checkpoint, is damaged, or its two halves do not fit each other."""
+    """A file is not a checkpoint, is damaged, or its tensors and its JSON do not belong together."""
 
 
 def save_stage(stage: nn.Module, folder: Path, role: str, about: Mapping[str, Any]) -> Path:
     """Write a trained stage as a checkpoint, each file whole or not at all. Equal weights give equal bytes and names.
 
     Args:
-        stage: one of a class that `load_stage` takes, on any device; its attribute `settings` holds the keyword
-            arguments of its constructor. Its weights are float32.
-        folder: where to write; made if it is not there.
+        stage: a stage with float32 weights, on any device, of a class in `loadable()`; its attribute `settings` holds
+            the keyword arguments of its constructor.
+        folder: where to write; created if necessary.
         role: `qmf`, `mdct`, …
-        about: more for the JSON; in what this package ships: `training data`, `licences`, `seed`, `curve`, `metrics`.
+        about: further entries of the JSON; the checkpoints of this package have `training data`, `licences`, `seed`,
+            `curve` and `metrics`.
 
     Returns:
         The path of the file of tensors, for `load_stage`.
 
     Raises:
-        ValueError: `load_stage` would not take what was saved, a weight is no finite number for one; `about` has a key
-            of the format's own.
-        TypeError: the stage has no settings, or JSON cannot hold them or `about`.
+        ValueError: `load_stage` would refuse the checkpoint, for example because a weight is not finite; `about` has a
+            key that the format uses itself.
+        TypeError: the stage has no settings, or they or `about` cannot be written as JSON.
         OSError: a file cannot be written.
     """
     settings = getattr(stage, "settings", None)
@@ -69,7 +70,7 @@ def save_stage(stage: nn.Module, folder: Path, role: str, about: Mapping[str, An
         raise ValueError(f"about has {', '.join(taken)}, allowed all keys but {', '.join(sheet)}")
     lines = [f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in {**sheet, **about}.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    # Clones: two names of one tensor are saved as two.
+    # Cloned, because safetensors refuses tensors that share memory.
     data = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in stage.state_dict().items()})
     try:
         _restore(data, json.loads(text), role, type(stage).__name__)
@@ -87,10 +88,10 @@ def load_stage(path: str | Path, role: str | None = None) -> Stage:
 
     Args:
         path: either of its files.
-        role: the role that the stage has to have; None takes any.
+        role: the required role; None allows any.
 
     Raises:
-        CheckpointError: the files are no checkpoint, damaged, or of another role.
+        CheckpointError: the files are not a checkpoint, damaged, or of another role.
         OSError: a file cannot be read.
     """
     path = Path(path)
@@ -110,23 +111,34 @@ def describe(path: str | Path) -> dict[str, Any]:
         path: either of its files.
 
     Raises:
-        CheckpointError: the name is no checkpoint's, or its JSON is missing, no JSON object or of an unknown format.
+        CheckpointError: the file name is not that of a checkpoint, or the JSON is missing or as `read_sheet` says.
         OSError: a file cannot be read.
     """
     path = Path(path)
     _role_and_hash(path)
-    path.stat()  # an OSError, if it is the file asked for that is missing
+    path.stat()  # raises an OSError if `path` itself is missing
     file = path.with_suffix(".json")
     try:
-        sheet = json.loads(file.read_bytes())
+        return read_sheet(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no {file.name} beside it") from error
+
+
+def read_sheet(path: Path) -> dict[str, Any]:
+    """Read the JSON of a checkpoint or a codec folder.
+
+    Raises:
+        CheckpointError: it is not JSON, not an object, or of an unknown format.
+        OSError: it cannot be read.
+    """
+    try:
+        sheet = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: no JSON: {error}") from error
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(sheet, dict):
-        raise CheckpointError(f"{file}: {type(sheet).__name__}, allowed an object")
+        raise CheckpointError(f"{path}: {type(sheet).__name__}, allowed an object")
     if sheet.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: format {sheet.get('format')!r}, allowed {FORMAT}")
+        raise CheckpointError(f"{path}: format {sheet.get('format')!r}, allowed {FORMAT}")
     return sheet
 
 
@@ -141,16 +153,16 @@ def loadable() -> dict[str, type[Stage]]:
 
 
 def _restore(data: bytes, sheet: Mapping[str, Any], role: str, where: str) -> Stage:
-    """Build what the sheet says and give it the tensors. Raises: CheckpointError."""
+    """Build the stage that the sheet describes and load the tensors. Raises: CheckpointError."""
     stage = _build(sheet, role, where)
     own = stage.state_dict()
     try:
         tensors = load(data)
-    except Exception as error:  # safetensors raises of all kinds, also such that derive from Exception alone
-        raise CheckpointError(f"{where}: no safetensors: {error}") from error
-    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "too many")):
+    except Exception as error:  # safetensors raises errors of many types, some derived from Exception directly
+        raise CheckpointError(f"{where}: not safetensors: {error}") from error
+    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "unexpected")):
         if names:
-            raise CheckpointError(f"{where}: {len(names)} tensors {what} for {sheet['class']}, first {min(names)!r}")
+            raise CheckpointError(f"{where}: {len(names)} {what} tensors for {sheet['class']}, first {min(names)!r}")
     for name, target in own.items():
         tensor, dtype = tensors[name], torch.float32 if target.is_floating_point() else target.dtype
         if (tensor.shape, tensor.dtype) != (target.shape, dtype):
@@ -166,14 +178,14 @@ def _build(sheet: Mapping[str, Any], role: str, where: str) -> Stage:
         raise CheckpointError(f"{where}: role {sheet.get('role')!r} in its JSON, allowed {role!r}")
     name, settings, classes = sheet.get("class"), sheet.get("settings"), loadable()
     if not isinstance(name, str) or name not in classes:
-        raise CheckpointError(f"{where}: class {name!r}, allowed {', '.join(classes) or 'none so far'}")
+        raise CheckpointError(f"{where}: class {name!r}, allowed {', '.join(classes)}")
     if role not in (roles := [base.__name__.lower() for base in classes[name].__bases__]):
         raise CheckpointError(f"{where}: role {role}, but {name} is for {', '.join(roles)}")
     try:
         inspect.signature(classes[name]).bind(**settings)  # type: ignore[arg-type]
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and nobody shall notice
+        with torch.random.fork_rng(devices=[]):  # the constructor draws initial weights; the caller's state is kept
             return classes[name](**settings)  # type: ignore[arg-type]
-    except Exception as error:  # whatever a constructor makes of arguments that it was not written for
+    except Exception as error:  # a constructor may raise any error for unsuitable arguments
         allowed = f"{name}{inspect.signature(classes[name])}"
         raise CheckpointError(f"{where}: settings {settings!r}, allowed {allowed}: {error}") from error
 
@@ -188,7 +200,7 @@ def _check_finite(tensor: Tensor, where: str) -> None:
 def _role_and_hash(path: Path) -> tuple[str, str]:
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError(f"{path}: no name of a checkpoint, allowed ROLE-HASH.safetensors, HASH 8 hex digits")
+        raise CheckpointError(f"{path}: not a checkpoint, allowed ROLE-HASH.safetensors, HASH 8 hexadecimal digits")
     return match[1], match[2]
 
 
@@ -197,7 +209,7 @@ def _hash(data: bytes) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a checkpoint depends on."""
+    """Return the versions of Python and the packages that a checkpoint depends on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -1,7 +1,7 @@
 """Chunks: recordings of any length in pieces of one fixed size, with the silence that the codec's delay needs.
 
-Every file is coded in the same chunks, however its samples arrive, and a chunk begins with lead frames that settle the
-filters. So the bytes depend on the samples alone.
+Every file is coded in the same chunks, however its samples arrive, and lead frames before a chunk settle the filters.
+So the bytes depend on the samples alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from atrac_bitstream import frames_for
 from atrac_bitstream.tables import FRAME_SAMPLES
 
 CHUNK_FRAMES: Final = 512
-"""Frames of a chunk: about 6 s. Fewer spend more time per frame on starting operations, more leave the cache."""
+"""Frames of a chunk: about 6 s. With fewer, the overhead per operation weighs more; more do not fit into the cache."""
 LEAD_FRAMES: Final = 2
 """Frames before a chunk that settle the filters, which remember less than two."""
 _Number = TypeVar("_Number", np.float32, np.uint8)

@@ -1,8 +1,7 @@
 """The `atrac1` command: encode, decode, info, repair, compare.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 all done, 1 some file failed, 2 the
-command line is wrong, 130 and 143 stopped by the user (SIGINT, SIGTERM). Existing files are kept unless `--force` is
-given.
+Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a file failed, 2 the command
+line is wrong, 130 and 143 stopped by the user (SIGINT, SIGTERM). Existing files are kept unless `--force` is given.
 """
 
 from __future__ import annotations
@@ -12,36 +11,26 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from atrac_bitstream import POLICIES, AeaHeader, AtracError, describe_damage, read_info, repair_file
-from atrac_codec.batch import (
-    STREAM,
-    errors,
-    fail,
-    find,
-    is_unnamed,
-    nothing_found,
-    readable,
-    run_each,
-    stoppable,
-    warn,
-    writable,
-    wrong,
-)
+from atrac_bitstream import POLICIES, AeaHeader, AtracError, read_info, repair_file
+from atrac_codec import batch
 
-Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
-Output = Annotated[str | None, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-Raw = Annotated[Literal[1, 2] | None, tyro.conf.arg(metavar="CHANNELS")]
+T = TypeVar("T")
+Inputs = Annotated[tuple[str, ...], Positional, arg(metavar="IN...", help="Files and folders; - for standard input.")]
+Output = Annotated[str | None, arg(aliases=["-o"], metavar="OUT")]
+Raw = Annotated[Literal[1, 2] | None, arg(metavar="CHANNELS", help="The files are sound units without a header.")]
+Flag = Annotated[bool, FlagCreatePairsOff]
+Force = Annotated[bool, FlagCreatePairsOff, arg(help="Replace existing files.")]
+Json = Annotated[bool, FlagCreatePairsOff, arg(name="json", help="Print one JSON object per line.")]
 
 
 @dataclass(frozen=True)
@@ -52,56 +41,34 @@ class Encode:
     """
 
     inputs: Inputs
-    """Files and folders; - for standard input."""
     output: Output = None
     """File for one input file, else folder; - for standard output. Default: beside each input."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None
-    """Encoder, or a codec folder of your own; default: neural. bitexact writes the same bytes as the
-    reference codec."""
+    preset: Annotated[str | None, arg(metavar="NAME|FOLDER")] = None
+    """Encoder, or a trained codec folder; default: neural. bitexact writes the same bytes as the reference codec."""
     effort: Literal["fast", "default", "best"] = "default"
-    """How long to search for the best use of the bits, with presets that do: rd and neural."""
-    title: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """How long the presets rd and neural search for the best use of the bits."""
+    title: Annotated[str | None, arg(metavar="TEXT")] = None
     """Title; default: the input's title tag, or else its name."""
     no_length_tag: Flag = False
     """Do not write the number of samples (decoding then returns whole frames, with silence at the end)."""
-    force: Flag = False
-    """Replace existing files."""
+    force: Force = False
 
     def run(self) -> int:
         """Encode every input."""
-        from atrac_codec.audio import SUFFIXES, AudioReader
-        from atrac_codec.files import encode_file
+        from atrac_codec.audio import SUFFIXES
+        from atrac_codec.files import audio_duration, encode_file
         from atrac_codec.presets import DEFAULT, build_encoder
 
-        try:
-            encoder = build_encoder(self.preset or DEFAULT, self.effort)
-        except ValueError as error:
-            return wrong(error)
-        except (AtracError, OSError) as error:
-            return fail(self.preset or DEFAULT, error)
+        preset = self.preset or DEFAULT
+        encoder = _built(preset, lambda: build_encoder(preset, self.effort))
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
-            report = encode_file(
-                readable(source),
-                writable(target),
-                encoder,
-                title=self.title,
-                length_tag=not self.no_length_tag,
-                progress=progress,
-            )
-            if report.over:
-                warn(
-                    f"{source}: {report.over} samples over full scale, the largest {report.peak:.3f}; "
-                    "what the scale factors cannot hold is clipped"
-                )
+            files = batch.readable(source), batch.writable(target)
+            tag = not self.no_length_tag
+            report = encode_file(*files, encoder, title=self.title, length_tag=tag, progress=progress)
+            batch.warn(source, report.warnings())
 
-        def duration(source: str) -> float | None:
-            if source == STREAM or Path(source).is_fifo():  # what is read from a pipe is gone
-                return None
-            with AudioReader(source) as reader:
-                return reader.duration
-
-        return run_each(self.inputs, self.output, ".aea", SUFFIXES, self.force, one, duration)
+        return batch.run_each(self.inputs, self.output, ".aea", SUFFIXES, self.force, one, audio_duration)
 
 
 @dataclass(frozen=True)
@@ -112,40 +79,32 @@ class Decode:
     """
 
     inputs: Inputs
-    """Files and folders; - for standard input."""
     output: Output = None
-    """File for one input file, its ending naming the format, else folder; - for WAV to standard output.
+    """File for one input file, whose ending names the format, else folder; - for WAV to standard output.
     Default: a WAV file beside each input."""
-    decoder: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "standard"
-    """Decoder, or a codec folder of your own: standard; bitexact for the very samples of the reference codec; neural
-    for sound nearer to the original than the standard's, in files of the reference codec."""
+    decoder: Annotated[str, arg(metavar="NAME|FOLDER")] = "standard"
+    """Decoder, or a trained codec folder. bitexact returns the same samples as the reference codec; neural is closer to
+    the original than standard, for files of the reference codec."""
     samples: Literal["16", "24", "float"] = "16"
     """Sample format."""
     keep_delay: Flag = False
     """Write all samples of all frames, with the codec's delay of 266 samples, as other decoders do."""
     damage: Literal["raise", "silence", "repeat"] = "raise"
-    """What to do with sound units that cannot be read: raise an error, or put silence or the unit before there."""
+    """Unreadable sound units: stop with an error, or put silence or the unit before in their place."""
     raw: Raw = None
-    """The files have no header: nothing but sound units, of 1 or 2 channels."""
-    force: Flag = False
-    """Replace existing files."""
+    force: Force = False
 
     def run(self) -> int:
         """Decode every input."""
-        from atrac_codec.files import decode_file
+        from atrac_codec.files import aea_duration, decode_file
         from atrac_codec.presets import build_decoder
 
-        try:
-            decoder = build_decoder(self.decoder)
-        except ValueError as error:
-            return wrong(error)
-        except (AtracError, OSError) as error:
-            return fail(self.decoder, error)
+        decoder = _built(self.decoder, lambda: build_decoder(self.decoder))
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             report = decode_file(
-                readable(source),
-                writable(target),
+                batch.readable(source),
+                batch.writable(target),
                 decoder,
                 samples=self.samples,
                 keep_delay=self.keep_delay,
@@ -153,111 +112,89 @@ class Decode:
                 header=_header(self.raw),
                 progress=progress,
             )
-            if report.damages:
-                warn(f"{source}: damaged sound units: {describe_damage(report.damages)}")
-            if report.clipped:
-                warn(f"{source}: {report.clipped} samples over full scale were clipped; --samples float keeps them")
-            if report.missing:
-                warn(f"{source}: {report.missing} samples that its length tag counts are missing")
+            batch.warn(source, report.warnings())
 
-        def duration(source: str) -> float | None:
-            return None if source == STREAM else Path(source).stat().st_size / (2 * 212) * 512 / 44100
-
-        return run_each(self.inputs, self.output, ".wav", {".aea"}, self.force, one, duration)
+        return batch.run_each(self.inputs, self.output, ".wav", {".aea"}, self.force, one, aea_duration)
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Copy ATRAC1 files (.aea), replacing sound units that cannot be read and setting the header's count right.
+    """Copy ATRAC1 files (.aea), replacing unreadable sound units and correcting the header's count.
 
-    All other bits stay as they are.
+    All other bits stay as they are. The copy of a file without a header gets one.
     """
 
     inputs: Inputs
-    """Files and folders; - for standard input."""
-    output: Annotated[str, tyro.conf.arg(aliases=["-o"], metavar="OUT")]
+    output: Annotated[str, arg(aliases=["-o"], metavar="OUT")]
     """File for one input file, else folder; - for standard output."""
     damage: Literal["silence", "repeat"] = "silence"
     """What to put in the place of a damaged sound unit: silence, or the unit before it."""
     raw: Raw = None
-    """The files have no header: nothing but sound units, of 1 or 2 channels. The copies get one."""
-    force: Flag = False
-    """Replace existing files."""
+    force: Force = False
 
     def run(self) -> int:
         """Repair every input."""
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
-            report = repair_file(readable(source), writable(target), POLICIES[self.damage](), header=_header(self.raw))
-            errors.print(escape(f"{source}: {report}"))
+            files = batch.readable(source), batch.writable(target)
+            report = repair_file(*files, POLICIES[self.damage](), header=_header(self.raw))
+            batch.errors.print(escape(f"{source}: {report}"))
 
-        return run_each(self.inputs, self.output, ".aea", {".aea"}, self.force, one, lambda source: None)
+        return batch.run_each(self.inputs, self.output, ".aea", {".aea"}, self.force, one)
 
 
 @dataclass(frozen=True)
 class Info:
-    """Describe ATRAC1 files (.aea). The exit code is 1 if some sound unit cannot be read."""
+    """Describe ATRAC1 files (.aea). The exit code is 1 if a sound unit cannot be read."""
 
     inputs: Inputs
-    """Files and folders; - for standard input."""
     raw: Raw = None
-    """The files have no header: nothing but sound units, of 1 or 2 channels."""
-    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
-    """One JSON object per file and line."""
+    as_json: Json = False
 
     def run(self) -> int:
         """Describe every input."""
-        console = Console(highlight=False, soft_wrap=True)
         status = 0
-        if not (found := list(find(self.inputs, {".aea"}))):
-            return nothing_found(self.inputs, {".aea"})
+        if not (found := list(batch.find(self.inputs, {".aea"}))):
+            return batch.nothing_found(self.inputs, {".aea"})
         for source, _ in found:
             try:
-                facts = read_info(readable(source), header=_header(self.raw))
+                facts = read_info(batch.readable(source), header=_header(self.raw))
             except (AtracError, OSError) as error:
-                status = fail(source, error)
+                status = batch.fail(source, error)
                 continue
             status = status or int(bool(facts.damages))
             if self.as_json:
                 print(json.dumps({"file": source, **asdict(facts)}))
-                continue
-            console.print(escape(source))
-            table = Table(box=None, show_header=False)
-            for name, text in facts.lines():
-                table.add_row(name, escape(text))
-            console.print(table)
+            else:
+                _print_table(facts.lines(), source)
         return status
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare an audio file with a decoded one (or an .aea, which is decoded first)."""
+    """Compare an audio file with a decoded one (or an .aea file, which is decoded first)."""
 
-    reference: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="REF")]
+    reference: Annotated[str, Positional, arg(metavar="REF")]
     """The original."""
-    decoded: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DEC")]
-    """What became of it."""
-    as_json: Annotated[bool, tyro.conf.arg(name="json"), tyro.conf.FlagCreatePairsOff] = False
-    """One JSON object."""
+    decoded: Annotated[str, Positional, arg(metavar="DEC")]
+    """The decoded recording."""
+    as_json: Json = False
 
     def run(self) -> int:
-        """Print levels of the difference."""
+        """Print measures of the difference."""
         from atrac_codec.compare import SourceError, compare
 
         sources = self.reference, self.decoded
         try:
-            scores = compare(*map(readable, sources))
+            scores = compare(*map(batch.readable, sources))
         except SourceError as error:
-            return fail(sources[error.place], error.cause)
+            return batch.fail(sources[error.place], error.cause)
         except ValueError as error:
-            return fail(", ".join(sources), error)
+            return batch.fail(", ".join(sources), error)
         if self.as_json:
             print(json.dumps(scores))
         else:
-            table = Table("measure", "value", box=None)
-            for name, value in scores.items():
-                table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-            Console(highlight=False).print(table)
+            _print_table((name, str(n) if isinstance(n, int) else f"{n:.4g}") for name, n in scores.items())
         return 0
 
 
@@ -268,26 +205,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands |= Annotated[Compare, tyro.conf.subcommand("compare")]
     try:
         command = tyro.cli(commands, args=argv, prog="atrac1", description=__doc__)
-        with stoppable():
+        with batch.stoppable():
             status = command.run()
             if sys.stdout is not None:
                 sys.stdout.flush()
             return status
-    except OSError as error:  # what concerns a file of the command line is dealt with there
-        if not is_unnamed(error):
-            return fail("atrac1", error)
+    except OSError as error:  # errors of the files of the command line are handled by the commands
+        if not batch.is_unnamed(error):
+            return batch.fail("atrac1", error)
         with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left to print would fail again at the very end
-        return fail("standard output", error)
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # otherwise flushing the rest at exit would fail again
+        return batch.fail("standard output", error)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     except KeyboardInterrupt as stop:
-        errors.print("stopped; nothing is left of the file that was being written")
+        batch.errors.print("stopped; nothing is left of the file that was being written")
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+
+
+def _built(name: str, build: Callable[[], T]) -> T:
+    """Build an encoder or a decoder. Raises: SystemExit: it cannot be built; the error is printed."""
+    try:
+        return build()
+    except ValueError as error:
+        sys.exit(batch.wrong(error))
+    except (AtracError, OSError) as error:
+        sys.exit(batch.fail(name, error))
 
 
 def _header(raw: int | None) -> AeaHeader | None:
     return None if raw is None else AeaHeader.make(raw)
+
+
+def _print_table(rows: Iterable[tuple[str, str]], title: str = "") -> None:
+    console, table = Console(highlight=False, soft_wrap=True), Table(box=None, show_header=False)
+    for name, text in rows:
+        table.add_row(name, escape(text))
+    if title:
+        console.print(escape(title))
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""NNFullCodec: from sound to sound through ATRAC1, as a layer with gradients and as bytes."""
+"""NNFullCodec: waveforms through ATRAC1 and back, as a layer with gradients and as bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atrac_modules import FrameBatch, ShapeError
 
 
 class NNFullCodec(nn.Module):
-    """Encodes and decodes waveforms, the codec's delay of 266 samples taken out.
+    """Encodes and decodes waveforms, without the codec's delay of 266 samples.
 
     Args:
         encoder: from waveform to FrameBatch.
@@ -52,7 +52,7 @@ class NNFullCodec(nn.Module):
                 `standard` with the name of an encoder.
 
         Raises:
-            ValueError: no preset or decoder has that name, and it is no such folder.
+            ValueError: no preset, decoder or such folder has that name.
             CheckpointError, OSError: weights are damaged or missing.
         """
         if decoder is None:
@@ -60,14 +60,14 @@ class NNFullCodec(nn.Module):
         return cls(presets.build_encoder(preset), presets.build_decoder(decoder))
 
     def save_pretrained(self, folder: str | Path, about: Mapping[str, Any] | None = None) -> Path:
-        """Write the codec as a folder that works wherever the name of a preset or a decoder does; see `save_codec`.
+        """Write the codec as a folder that can replace the name of a preset or decoder; see `save_codec`.
 
         Args:
-            folder: made if it is not there.
-            about: what is known of its training, for the JSON.
+            folder: created if necessary.
+            about: facts about its training, for the JSON.
 
         Returns:
-            The path of the folder's sheet, written last.
+            The path of the folder's codec.json, written last.
 
         Raises:
             ValueError, TypeError: a stage cannot be saved; it is named.
@@ -86,14 +86,14 @@ class NNFullCodec(nn.Module):
 
         Args:
             wave: the waveform.
-            return_batch: also give the FrameBatch in between; what any decoder makes of its bytes is the result.
+            return_batch: also return the FrameBatch in between, from whose bytes other decoders get the same samples.
         """
         batch = self.encode(wave)
         decoded = self.decode(batch, wave.shape[-1])
         return (decoded, batch) if return_batch else decoded
 
     def encode(self, wave: Tensor) -> FrameBatch:
-        """Encode a waveform, with silence after it until the codec has given back its last sample.
+        """Encode a waveform, followed by the silence that brings its last samples through the codec's delay.
 
         Shape: wave [B, C, N] -> FrameBatch of [B, C, F, …], F = ceil((N + 266) / 512)
         """
@@ -108,7 +108,7 @@ class NNFullCodec(nn.Module):
 
         Args:
             batch: FrameBatch of [*, F, …].
-            samples: length of the waveform; None gives all that the frames hold, 512 F - 266.
+            samples: length of the waveform; None returns all samples of the frames, 512 F - 266.
 
         Shape: [*, N]
         """

@@ -1,6 +1,6 @@
-"""Codec folders: a whole codec as files, which work wherever the name of a preset or a decoder does.
+"""Codec folders: a whole codec as files; the folder can replace the name of a preset or decoder.
 
-    codec.json                  who plays each role: a checkpoint beside it, or a class of atrac_modules, by its name
+    codec.json                  the stage of each role: a checkpoint beside it, or a class of atrac_modules, by its name
                                 or as {"class": name, setting: value, …}
     qmf-1a2b3c4d.safetensors    a checkpoint, see `checkpoint.py`
     qmf-1a2b3c4d.json
@@ -23,34 +23,33 @@ from torch import nn
 
 import atrac_modules
 from atrac_bitstream import write_whole
-from atrac_codec.checkpoint import CheckpointError, load_stage, loadable, save_stage, versions
+from atrac_codec.checkpoint import FORMAT, CheckpointError, load_stage, loadable, read_sheet, save_stage, versions
 from atrac_modules import Stage
 
 SHEET: Final = "codec.json"
-FORMAT: Final = 1
 ROLES: Final = {
     "encoder": ("qmf", "transient", "mdct", "scaler", "allocator", "quantizer", "loudness"),
     "decoder": ("dequantizer", "imdct", "iqmf"),
 }
-"""Roles of either half, in the order of the chain."""
+"""Roles of the encoder and the decoder, in the order of the chain."""
 Row = Mapping[str, Callable[[], nn.Module]]
-"""For each role, what makes its stage."""
+"""For each role, a function or class that makes its stage."""
 
 
 def save_codec(encoder: nn.Module, decoder: nn.Module, folder: Path, about: Mapping[str, Any]) -> Path:
-    """Write a codec as a folder; its sheet last of all, so that a folder with one is whole.
+    """Write a codec as a folder; codec.json last, so that a folder with it is complete.
 
     Args:
-        encoder, decoder: stages as attributes named by their roles. A trained stage becomes a checkpoint, of any other
-            the class is kept, with its settings if it has some.
-        folder: made if it is not there; checkpoints of an earlier codec in it stay.
-        about: more for the sheet and for each checkpoint.
+        encoder, decoder: modules with the stages as attributes named by their roles. A trained stage becomes a
+            checkpoint; of any other the class is kept, with its settings if it has some.
+        folder: created if necessary; checkpoints of an earlier codec in it stay.
+        about: further entries of codec.json and of each checkpoint's JSON.
 
     Returns:
-        The path of the sheet.
+        The path of codec.json.
 
     Raises:
-        ValueError, TypeError: a stage is of a class that cannot be named, or as `save_stage`.
+        ValueError, TypeError: a stage is not of a class that can be named, or as `save_stage`.
         OSError: a file cannot be written.
     """
     sheet: dict[str, Any] = {"format": FORMAT}
@@ -69,46 +68,39 @@ def _save(stage: nn.Module, role: str, folder: Path, about: Mapping[str, Any]) -
     name = type(stage).__name__
     if name in loadable():
         return save_stage(stage, folder, role, about).stem
-    if not _is_of_role(type(stage), role):
+    if type(stage) not in _named(role).values():
         raise ValueError(f"{role} is a {name}, allowed final stages of that role that atrac_modules exports")
     settings = getattr(stage, "settings", {})
     return {"class": name, **settings} if settings else name
 
 
 def is_codec_folder(path: str | Path) -> bool:
-    """Tell whether a path is a folder with a codec in it."""
+    """Return whether a path is a codec folder."""
     return (Path(path) / SHEET).is_file()
 
 
 def read_row(folder: str | Path, half: str) -> Row:
-    """Return what makes the stages of a codec folder's encoder or decoder.
+    """Return the functions that make the stages of a codec folder's encoder or decoder.
 
     Args:
-        folder: with a codec in it.
+        folder: a codec folder.
         half: `encoder` or `decoder`.
 
     Raises:
-        CheckpointError: the sheet is damaged, or a role is missing or played by something that is no stage of it.
-        OSError: the sheet cannot be read.
+        CheckpointError: codec.json is damaged, or a role is missing or has something that is not a stage of it.
+        OSError: codec.json cannot be read.
     """
     path = Path(folder) / SHEET
-    try:
-        sheet = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no JSON: {error}") from error
-    if not isinstance(sheet, dict) or sheet.get("format") != FORMAT:
-        found = sheet.get("format") if isinstance(sheet, dict) else type(sheet).__name__
-        raise CheckpointError(f"{path}: format {found!r}, allowed {FORMAT}")
-    row = sheet.get(half)
+    row = read_sheet(path).get(half)
     if not isinstance(row, dict) or set(row) != set(ROLES[half]):
         found = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
         raise CheckpointError(f"{path}: {half} has {found}, allowed {', '.join(ROLES[half])}")
     return {role: _maker(row[role], role, path) for role in ROLES[half]}
 
 
-def _maker(said: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
-    settings = dict(said) if isinstance(said, dict) else {}
-    name = settings.pop("class", None) if settings else said
+def _maker(entry: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
+    settings = dict(entry) if isinstance(entry, dict) else {}
+    name = settings.pop("class", None) if settings else entry
     if not settings and isinstance(name, str) and re.fullmatch(rf"{role}-[0-9a-f]{{8}}", name):
         return partial(load_stage, sheet.parent / f"{name}.safetensors", role)
     named = _named(role)
@@ -118,13 +110,9 @@ def _maker(said: Any, role: str, sheet: Path) -> Callable[[], nn.Module]:
         return named[name]
     try:
         named[name](**settings)
-    except Exception as error:  # whatever a constructor makes of arguments that it was not written for
+    except Exception as error:  # a constructor may raise any error for unsuitable arguments
         raise CheckpointError(f"{sheet}: {role} {name}: settings {settings!r}: {error}") from error
     return partial(named[name], **settings)
-
-
-def _is_of_role(found: Any, role: str) -> bool:
-    return isinstance(found, type) and found in _named(role).values()
 
 
 def _named(role: str) -> dict[str, type[Stage]]:

@@ -46,8 +46,8 @@ def compare(reference: Source, decoded: Source) -> dict[str, float | int]:
         decoded: audio file; an .aea file is decoded by decoder `standard`, and so is a reference that is one.
 
     Returns:
-        Samples of both; the lag in samples, positive if the decoded recording is later; and the measures of
-        `RunningMeasures`, means over the channels.
+        The numbers of samples of both; the lag in samples, positive if the decoded recording is later; and the
+        measures of `RunningMeasures`, means over the channels.
 
     Raises:
         SourceError: a recording cannot be read.

@@ -1,4 +1,4 @@
-"""NNDecoder: the decoder's block diagram as code, with whatever stages it is given.
+"""NNDecoder: the decoder's block diagram as code, with interchangeable stages.
 
 quantized,idsf,idwl,bsm ─dequantizer→ spectrum ─imdct→ bands ─iqmf→ pcm
 """
@@ -14,7 +14,7 @@ from atrac_modules import Dequantizer, FrameBatch, Imdct, Iqmf
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a decoder made of sound units, with what it made on the way.
+    """The result of decoding sound units, with the results of every stage.
 
     Shape: spectrum, bands [*, F, 512], pcm [*, T]
     """
@@ -28,7 +28,7 @@ class NNDecoder(nn.Module):
     """Decodes the fields of sound units to PCM.
 
     Args:
-        dequantizer, imdct, iqmf: stages, any mix of siblings.
+        dequantizer, imdct, iqmf: stages, any mix of reference, neural and other classes.
 
     Shape:  FrameBatch of [*, F, …] -> pcm [*, T], T = 512 F
     Units:  full scale +-1.0, not clipped, 44.1 kHz
@@ -41,11 +41,11 @@ class NNDecoder(nn.Module):
         self.iqmf = iqmf
 
     def forward(self, batch: FrameBatch) -> Tensor:
-        """Decode. What came before the first frame counts as silence."""
+        """Decode, as if silence came before the first frame."""
         return self.stages(batch).pcm
 
     def stages(self, batch: FrameBatch) -> Decoded:
-        """Decode and keep what every stage made."""
+        """Decode and keep the result of every stage."""
         spectrum = self.dequantizer(batch.quantized, batch.idsf, batch.idwl, batch.bsm)
         bands = self.imdct(spectrum, batch.bsm)
         return Decoded(spectrum, bands, self.iqmf(bands))

@@ -1,4 +1,4 @@
-"""NNEncoder: the encoder's block diagram as code, with whatever stages it is given.
+"""NNEncoder: the encoder's block diagram as code, with interchangeable stages.
 
 pcm ─qmf→ bands ─transient→ bsm          bands,bsm ─mdct→ spectrum          spectrum,bsm ─scaler→ idsf
                                          spectrum,idsf,bsm(,loudness) ─allocator→ n_bfu, idwl, idsf
@@ -29,13 +29,13 @@ from atrac_modules.bfu import carries
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of a stretch of PCM, with what it made on the way.
+    """The result of encoding a stretch of PCM, with the results of every stage.
 
     Args:
-        idsf: scale factors of all BFUs, as the scaler found them.
-        allocation: what the allocator decided; its scale factors are those of all BFUs too.
-        loudness: what the allocator was told.
-        loudness_end: the loudness after the last frame, to go on from.
+        idsf: scale factor indices of all BFUs from the scaler.
+        allocation: the allocator's decisions; its scale factors too are those of all BFUs.
+        loudness: the loudness that the allocator used.
+        loudness_end: the loudness after the last frame, at which the next stretch starts.
         batch: the fields of the sound units.
 
     Shape: bands, spectrum [B, C, F, 512], idsf [B, C, F, 52], loudness [B, F], loudness_end [B]
@@ -54,8 +54,8 @@ class NNEncoder(nn.Module):
     """Encodes PCM to the fields of sound units.
 
     Args:
-        qmf, transient, mdct, scaler, allocator, quantizer: stages, any mix of siblings.
-        loudness: follows the loudness for allocators that ask for it; `ReferenceLoudness()` if None.
+        qmf, transient, mdct, scaler, allocator, quantizer: stages, any mix of reference, neural and other classes.
+        loudness: tracks the loudness for allocators that use it; `ReferenceLoudness()` if None.
 
     Shape:  pcm [B, C, T], T = 512 F, C = 1 or 2 -> FrameBatch of [B, C, F, …]
     Units:  full scale +-1.0, 44.1 kHz
@@ -86,12 +86,12 @@ class NNEncoder(nn.Module):
         return self.stages(pcm).batch
 
     def stages(self, pcm: Tensor, lead_frames: int = 0, loudness: Tensor | None = None) -> Encoded:
-        """Encode a stretch of recordings and keep what every stage made.
+        """Encode a stretch of recordings and keep the result of every stage.
 
         Args:
             pcm: the stretch, with `lead_frames` frames of the same recording before it. Two are enough for all
-                filters to have settled; a recording's first stretch has none.
-            lead_frames: frames at the start that only serve the filters and are left out of the result.
+                filters to settle; a recording's first stretch has none.
+            lead_frames: frames at the start that settle the filters and are left out of the result.
             loudness: `loudness_end` of the stretch before, [B]; None at the start.
         """
         if pcm.dim() != 3 or pcm.shape[1] not in (1, 2):

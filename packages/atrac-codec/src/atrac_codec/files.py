@@ -1,4 +1,4 @@
-"""Files: audio to AEA and back, a chunk at a time, whole or not at all."""
+"""Files: audio to AEA and back, in constant memory; files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from atrac_bitstream import CODEC_DELAY, AeaError, AeaHeader, AeaReader, AeaWriter, Damage, DamagePolicy, RaiseDamage
-from atrac_bitstream.tables import FRAME_SAMPLES, SAMPLE_RATE
+from atrac_bitstream import (
+    CODEC_DELAY,
+    AeaError,
+    AeaHeader,
+    AeaReader,
+    AeaWriter,
+    Damage,
+    DamagePolicy,
+    RaiseDamage,
+    describe_damage,
+)
+from atrac_bitstream.tables import FRAME_SAMPLES, SAMPLE_RATE, SOUND_UNIT_BYTES
 from atrac_codec.audio import AudioReader, AudioWriter
 from atrac_codec.chunks import CHUNK_FRAMES
 from atrac_codec.decoder import NNDecoder
@@ -27,7 +37,7 @@ File = str | os.PathLike[str] | BinaryIO
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What encoding a file did.
+    """The result of encoding a file.
 
     Args:
         channels: 1 or 2.
@@ -43,18 +53,24 @@ class EncodeReport:
     peak: float
     over: int
 
+    def warnings(self) -> Iterator[str]:
+        """Yield what a user should know."""
+        if self.over:
+            over = f"{self.over} samples over full scale, the largest {self.peak:.3f}"
+            yield f"{over}; those beyond the largest scale factor are clipped"
+
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What decoding a file did.
+    """The result of decoding a file.
 
     Args:
         channels: 1 or 2.
         samples: PCM samples per channel written.
         frames: frames read.
-        clipped: samples cut at full scale, because the sample format holds no more.
-        missing: samples per channel that the length tag promises but the frames do not hold.
-        damages: sound units that could not be read, and were replaced.
+        clipped: samples clipped at full scale, because the sample format is an integer one.
+        missing: samples per channel that the length tag counts but the frames do not hold.
+        damages: sound units that could not be read and were replaced.
     """
 
     channels: int
@@ -63,6 +79,15 @@ class DecodeReport:
     clipped: int
     missing: int
     damages: tuple[Damage, ...]
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what a user should know."""
+        if self.damages:
+            yield f"damaged sound units: {describe_damage(self.damages)}"
+        if self.clipped:
+            yield f"{self.clipped} samples over full scale were clipped; --samples float keeps them"
+        if self.missing:
+            yield f"{self.missing} samples that its length tag counts are missing"
 
 
 def encode_file(
@@ -77,15 +102,15 @@ def encode_file(
     """Encode an audio file to an AEA file.
 
     Args:
-        source: any file libsndfile reads, at any sampling rate, mono or stereo.
+        source: any file that libsndfile reads, at any sampling rate, mono or stereo.
         target: the AEA file, replaced if it exists.
         encoder: encoder to use.
         title: title to write; None takes the source's tag, or else its name.
-        length_tag: write the number of samples, so that decoding gives back exactly those.
+        length_tag: write the number of samples, so that decoding returns exactly those.
         progress: called with the seconds processed so far.
 
     Raises:
-        AtracError: the source is no audio, or audio the codec cannot take.
+        AtracError: the source is not audio, or audio that the codec cannot encode.
         OSError: a file cannot be read or written.
     """
     peak, over = 0.0, 0
@@ -120,17 +145,17 @@ def decode_file(
 
     Args:
         source: the AEA file.
-        target: the audio file, replaced if it exists, its ending naming the format; a file object gets WAV.
+        target: the audio file, replaced if it exists, whose ending names the format; a file object receives WAV.
         decoder: decoder to use.
         samples: sample format, `16`, `24` or `float`.
-        keep_delay: write every sample the frames hold, as other decoders do, instead of leaving out the codec's
-            delay of 266 samples and what the length tag does not count.
-        damage: what to do with sound units that cannot be read; None raises.
-        header: decode a file of sound units that has no header, as if it had this one.
+        keep_delay: write every sample of the frames, as other decoders do, instead of leaving out the codec's delay
+            of 266 samples and the samples that the length tag does not count.
+        damage: how to replace sound units that cannot be read; None raises an error.
+        header: the header to use for a file that consists of sound units alone.
         progress: called with the seconds processed so far.
 
     Raises:
-        AtracError: the source is no AEA file, empty, or damaged; the target's format cannot be written.
+        AtracError: the source is not an AEA file, empty, or damaged; the target's format cannot be written.
         OSError: a file cannot be read or written.
     """
     written = 0
@@ -147,6 +172,17 @@ def decode_file(
     return DecodeReport(reader.channels, written, reader.position, writer.clipped, missing, tuple(reader.damages))
 
 
+def audio_duration(path: str) -> float:
+    """Return the seconds of an audio file according to its header. Raises: AudioError, OSError."""
+    with AudioReader(path) as reader:
+        return reader.duration
+
+
+def aea_duration(path: str) -> float:
+    """Return the seconds of a stereo AEA file according to its size. Raises: OSError."""
+    return Path(path).stat().st_size / (2 * SOUND_UNIT_BYTES) * FRAME_SAMPLES / SAMPLE_RATE
+
+
 def decoded_blocks(reader: AeaReader, decoder: NNDecoder, keep_delay: bool = False) -> Iterator[NDArray[np.float32]]:
     """Decode an open AEA file block by block.
 
@@ -156,7 +192,7 @@ def decoded_blocks(reader: AeaReader, decoder: NNDecoder, keep_delay: bool = Fal
         keep_delay: see `decode_file`.
 
     Shape:  [C, n] each
-    Raises: AtracError: the file holds no sound units, or damaged ones; OSError.
+    Raises: AtracError: the file has no sound units, or damaged ones; OSError.
     """
     stream = StreamDecoder(decoder, reader.channels)
     skip = 0 if keep_delay else CODEC_DELAY

@@ -1,4 +1,4 @@
-"""Outside codecs to hold ourselves against: FFmpeg's decoder (extra `ffmpeg`), and pytrac where it is installed."""
+"""Independent codecs for comparison: FFmpeg's decoder (extra `ffmpeg`), and pytrac where it is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ffmpeg_decode(aea: bytes, name_format: bool = True) -> NDArray[np.float32]:
 
     Args:
         aea: the file.
-        name_format: tell FFmpeg what it is; otherwise it guesses, and may fail or guess another format.
+        name_format: name the format to FFmpeg; otherwise it guesses, and may fail or guess another format.
 
     Shape:  [C, N], with the codec's delay
     Raises:
@@ -47,8 +47,8 @@ def load_pytrac() -> ModuleType:
     """Import pytrac, the bindings to the reference codec.
 
     Raises:
-        ImportError: it is not installed, or what is installed under that name is the Trac ticket library that the
-            package index has; the message names the right repository.
+        ImportError: it is not installed, or another package of that name is (the package index has a library for Trac
+            tickets); the message names the repository.
     """
     try:
         module = importlib.import_module("pytrac")

@@ -1,4 +1,4 @@
-"""What libsndfile needs around it: Python files as its callbacks, signals that wait, and checks of broken headers."""
+"""Safe use of libsndfile: Python files as its callbacks, deferred signals, and checks of broken headers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from atrac_bitstream import AtracError
 
 
 class AudioError(AtracError):
-    """An audio file cannot be read, or holds what the codec cannot take."""
+    """An audio file cannot be read or written, or the codec cannot encode its content."""
 
 
 class Callbacks:
-    """A binary file for libsndfile, which calls it back from C, where an exception would be lost: it waits here."""
+    """A binary file for libsndfile.
+
+    libsndfile calls the methods from C, where an exception would be lost; `checked` raises it afterwards.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
@@ -31,11 +34,11 @@ class Callbacks:
 
     @contextlib.contextmanager
     def checked(self, what: str) -> Iterator[None]:
-        """Raise the exception that waits; or an `AudioError` that begins with `what`, if libsndfile has one."""
+        """Raise the exception of a method that was called in the block, or libsndfile's error as an `AudioError`."""
         try:
             with signals_wait():
                 yield
-        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
+        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that everything was written
             if self._error is None:
                 reason = getattr(error, "error_string", "libsndfile gave up")
                 raise AudioError(f"{self._name}: {what}: {reason}") from error
@@ -66,7 +69,7 @@ class Callbacks:
         return done
 
     def _move(self, offset: int, whence: int) -> int:
-        """Seek; or stay, if a broken header leads out of every file: libsndfile then says what is wrong with it."""
+        """Seek, or stay if a broken header asks for an impossible position; libsndfile then reports the error."""
         here = self._file.tell()
         if whence != os.SEEK_SET:
             offset += here if whence == os.SEEK_CUR else self._file.seek(0, os.SEEK_END)
@@ -82,11 +85,11 @@ class Callbacks:
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait: what their handlers raise in a function that C calls back would be lost."""
+    """Defer SIGINT and SIGTERM to the end of the block: exceptions of their handlers would be lost in C."""
     handlers: dict[signal.Signals, Any] = {}
     waiting: list[int] = []
     try:
-        if threading.current_thread() is threading.main_thread():  # where handlers run
+        if threading.current_thread() is threading.main_thread():  # only there handlers run
             for number in (signal.SIGINT, signal.SIGTERM):
                 if callable(handler := signal.getsignal(number)):
                     handlers[number] = handler
@@ -100,9 +103,9 @@ def signals_wait() -> Iterator[None]:
 
 
 def missing_bytes(log: str) -> int:
-    """Return by how many bytes a file is shorter than its header states, from libsndfile's notes on reading it.
+    """Return by how many bytes a file is shorter than its header states, according to libsndfile's log of reading it.
 
-    A size of about 2 or 4 GiB is what programs write that could not know it.
+    A stated size of about 2 or 4 GiB does not count: programs that write to a pipe put it for an unknown size.
     """
     sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", log, re.M)
     stated, there = map(int, sizes.groups()) if sizes else (0, 0)
@@ -113,18 +116,18 @@ def size_of(file: BinaryIO) -> int:
     """Return the number of bytes of a file."""
     here = file.tell()
     size = file.seek(0, os.SEEK_END)
-    file.seek(here)  # libsndfile goes on from where it was
+    file.seek(here)  # libsndfile continues from there
     return size
 
 
 def copy_of(file: BinaryIO) -> BinaryIO:
-    """Copy a pipe to a temporary file, so that it gives what a file gives."""
+    """Copy a pipe to a temporary file, which can seek."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         shutil.copyfileobj(file, copy)
         copy.seek(0)
     except BaseException:
-        with contextlib.suppress(OSError):  # a full disk may refuse the last flush too
+        with contextlib.suppress(OSError):  # on a full disk the last flush may fail too
             copy.close()
         raise
     return copy

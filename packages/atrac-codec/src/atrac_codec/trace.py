@@ -1,9 +1,9 @@
-"""Trace: everything that an encoder and a decoder make of a recording, by the name of the field.
+"""Trace: every intermediate result of an encoder and a decoder, by the name of its field.
 
     pcm ─ bands, bsm, spectrum, loudness, idsf, n_bfu, idwl, sent_idsf, scaled, quantized ─ units
         ─ dec_spectrum, dec_bands, dec_pcm
 
-The one place that names what flows between the stages: ground truth, comparisons and training objectives read it.
+The only place that names these fields: ground truth, comparisons and training objectives use it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ STAGE_OF_FIELD: Final = {
 }
 """Field to the stage that makes it, in the order of the chain. All stages of the encoder together make the units.
 
-`idsf` is what the scaler finds. `sent_idsf` is what the sound unit holds: the allocator may have moved scale factors,
-and BFUs that are not carried have 0. `scaled` is the spectrum over the scale factors that the quantizer is given.
+`idsf` comes from the scaler. `sent_idsf` is stored in the sound unit: the allocator may have moved scale factors, and
+BFUs that are not carried have 0. `scaled` is the spectrum divided by the scale factors that the quantizer gets.
 """
 BATCH_FIELDS: Final = ("bsm", "n_bfu", "idwl", "sent_idsf", "quantized")
 """Fields of a FrameBatch, in its order."""
@@ -59,7 +59,7 @@ def trace(encoder: NNEncoder, decoder: NNDecoder, pcm: Tensor) -> Fields:
 
 @dataclass(frozen=True)
 class TracedRun:
-    """The fields of a run of frames, which follow those of the last frames of the run before.
+    """The fields of a run of frames, after those of the last frames of the run before.
 
     Args:
         fields: each [C, lead + F, *shape].
@@ -79,10 +79,10 @@ class TracedRun:
 
 @final
 class Tracer:
-    """Follows an encoder and a decoder along a recording, run by run.
+    """Traces an encoder and a decoder along a recording, run by run.
 
     Args:
-        encoder, decoder: what to follow; they keep no state.
+        encoder, decoder: encoder and decoder to trace; they keep no state.
 
     Example:
         >>> from atrac_codec.presets import build_decoder, build_encoder
@@ -101,7 +101,7 @@ class Tracer:
         """Encode and decode the next run.
 
         Shape:  pcm [C, 512 F], C = 1 or 2
-        Raises: AtracError: what the encoder made cannot be packed into sound units.
+        Raises: AtracError: the encoder's result cannot be packed into sound units.
         """
         loudness = self._loudness
         fields = self._after_lead({"pcm": pcm.unflatten(1, (-1, FRAME_SAMPLES))})
