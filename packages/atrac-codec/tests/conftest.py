@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import io
+import os
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -55,6 +58,43 @@ def wav(tmp_path: Path, sound):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def audio(sound):
+    """Return the bytes of an audio file of a sound, or of other samples [C, n]."""
+
+    def make(pcm: Any = 9000, kind: str = "WAV", rate: int = 44100, subtype: str | None = None) -> bytes:
+        file = io.BytesIO()
+        soundfile.write(file, (sound(pcm) if isinstance(pcm, int) else pcm).T, rate, subtype, format=kind)
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def piped():
+    """Send bytes through a pipe of the system; return its end to read from."""
+    with contextlib.ExitStack() as stack:
+
+        def send(data: bytes) -> BinaryIO:
+            read, write = os.pipe()
+
+            def run() -> None:
+                with contextlib.suppress(BrokenPipeError), open(write, "wb") as file:
+                    file.write(data)
+
+            stack.callback((sender := threading.Thread(target=run)).join)
+            sender.start()
+            return stack.enter_context(open(read, "rb"))
+
+        yield send
+
+
+@pytest.fixture
+def stdin(piped, monkeypatch: pytest.MonkeyPatch):
+    """Send bytes through a pipe to standard input."""
+    return lambda data: monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=piped(data)))
 
 
 @pytest.fixture(scope="session")

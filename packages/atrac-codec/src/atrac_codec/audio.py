@@ -241,7 +241,8 @@ def read_audio(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.float32]
 
 
 def _name(file: str | os.PathLike[str] | BinaryIO) -> str:
-    return str(file if isinstance(file, str | os.PathLike) else getattr(file, "name", "the stream"))
+    name = file if isinstance(file, str | os.PathLike) else getattr(file, "name", None)
+    return "the stream" if name is None or isinstance(name, int) else str(name)  # files of descriptors have numbers
 
 
 def _too_long(name: str, kind: str) -> AudioError:
