@@ -19,9 +19,17 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from atrac_codec import NNFullCodec
+from atrac_codec import DECODERS, ENCODERS, NNFullCodec
 
 GOLDEN = Path(__file__).parent / "golden" / "units.npz"
+PAIRS = [*((name, "standard") for name in ENCODERS), *(("reference", name) for name in DECODERS if name != "standard")]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The names of an encoder and a decoder; every one is there once at least."""
+    names: tuple[str, str] = request.param
+    return names
 
 
 @pytest.fixture(scope="session", params=["music_stereo", "clicks_stereo", "voice_mono"])

@@ -16,7 +16,6 @@ from atrac_codec import (
     to_units,
 )
 from atrac_codec.bridge import device_of
-from atrac_modules import FrameBatch
 
 
 def test_golden_units_go_through_tensors_unchanged(golden):
@@ -64,13 +63,6 @@ def test_damage_is_named_by_its_place_in_the_recording(golden):
 def test_foreign_bytes_are_an_atrac_error():
     with pytest.raises(AtracError):
         from_aea(b"RIFF" + bytes(3000))
-
-
-def test_gradients_do_not_hinder():
-    sizes = ((1, 3), (1,), (1, 52), (1, 52), (1, 512))
-    batch = FrameBatch(*(torch.zeros(size, requires_grad=True) for size in sizes))
-    batch = FrameBatch(batch.bsm, torch.full((1,), 20.0), *list(batch)[2:])
-    assert to_units(batch).shape == (1, 212)
 
 
 def test_device_is_that_of_the_tables():

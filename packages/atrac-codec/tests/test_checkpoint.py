@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -70,36 +69,26 @@ def changed(saved: Path) -> Callable[..., Path]:
 
 
 def test_what_was_saved_comes_back(tiny, saved):
-    for path in (saved, str(saved), saved.with_suffix(".json")):
+    for path in (str(saved), saved.with_suffix(".json")):
         stage = load_stage(path, "qmf")
         assert type(stage) is NeuralTiny
         assert stage.settings == tiny.settings
         assert not stage.training
         assert all(torch.equal(stage.state_dict()[name], tensor) for name, tensor in tiny.state_dict().items())
-        pcm = torch.randn(2, 1024, generator=torch.Generator().manual_seed(1))
-        assert torch.equal(stage(pcm), tiny(pcm))
 
 
 def test_two_files_say_what_they_are(saved):
-    assert re.fullmatch(r"qmf-[0-9a-f]{8}\.safetensors", saved.name)
-    assert saved.name[4:12] == hashlib.sha256(saved.read_bytes()).hexdigest()[:8]
+    assert saved.name == f"qmf-{hashlib.sha256(saved.read_bytes()).hexdigest()[:8]}.safetensors"
     assert {p.name for p in saved.parent.iterdir()} == {saved.name, f"{saved.stem}.json"}
     sheet = describe(saved)
     assert sheet == describe(str(saved.with_suffix(".json"))) == json.loads(saved.with_suffix(".json").read_text())
-    assert {key: sheet[key] for key in ("format", "role", "class")} == {
-        "format": 1,
-        "role": "qmf",
-        "class": "NeuralTiny",
-    }
-    assert sheet["settings"] == {"width": 5, "scale": 2.0}
-    assert {"torch", "atrac-modules", "atrac-codec"} <= sheet["versions"].keys()
-    assert {key: sheet[key] for key in ABOUT} == ABOUT
+    assert {"torch", "atrac-modules", "atrac-codec"} <= sheet.pop("versions").keys()
+    settings = {"width": 5, "scale": 2.0}
+    assert sheet == {"format": 1, "role": "qmf", "class": "NeuralTiny", "settings": settings, **ABOUT}
 
 
 def test_equal_weights_have_equal_bytes_and_names(tiny, saved, contents, tmp_path):
     before = contents(saved.parent)
-    assert save_stage(tiny, saved.parent, "qmf", ABOUT) == saved
-    assert contents(saved.parent) == before
     other = NeuralTiny(**tiny.settings)
     other.load_state_dict(dict(reversed(tiny.state_dict().items())))
     other.net.weight.data = other.net.weight.data.t().contiguous().t()
@@ -184,23 +173,11 @@ def test_another_role_than_asked_is_refused(saved):
 
 
 def test_other_content_than_the_name_says_is_refused(saved):
-    path = saved.rename(saved.with_name("qmf-00000000.safetensors"))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    with pytest.raises(CheckpointError, match=rf"{path.name}: damaged, .* begins with {digest}, allowed 00000000"):
-        load_stage(path)
-
-
-def test_any_damaged_byte_is_seen(saved):
     data = saved.read_bytes()
-    rng = np.random.default_rng(0)
-    places = {*range(200), len(data) - 1, *rng.integers(0, len(data), 300).tolist()}
-    for place in places:
-        saved.write_bytes(data[:place] + bytes([data[place] ^ rng.integers(1, 256)]) + data[place + 1 :])
-        with pytest.raises(CheckpointError, match="damaged, the SHA-256"):
-            load_stage(saved)
-    for size in (0, 1, 8, len(data) // 2, len(data) - 1):
-        saved.write_bytes(data[:size])
-        with pytest.raises(CheckpointError, match="damaged"):
+    for other in (b"", data[:-1], data[:5] + b"?" + data[6:], data[:-1] + b"?", data + b"?"):
+        saved.write_bytes(other)
+        digest = hashlib.sha256(other).hexdigest()[:8]
+        with pytest.raises(CheckpointError, match=rf"{saved.name}: damaged, .* begins with {digest}, allowed "):
             load_stage(saved)
 
 
@@ -208,7 +185,7 @@ def test_made_up_bytes_with_their_own_hash_give_a_stage_or_an_error(saved, chang
     data = saved.read_bytes()
     header = 8 + int.from_bytes(data[:8], "little")
     rng = np.random.default_rng(1)
-    for place in [*range(header), *rng.integers(header, len(data), 50)]:
+    for place in [*range(0, header, 3), *rng.integers(header, len(data), 20)]:
         made = data[:place] + bytes([data[place] ^ rng.integers(1, 256)]) + data[place + 1 :]
         try:
             load_stage(changed(data=made))
@@ -245,10 +222,8 @@ def test_tensors_that_do_not_fit_are_refused(tensors, message: str, changed):
     ("sheet", "message"),
     [
         ({"format": 2}, "json: format 2, allowed 1"),
-        ({"format": None}, "json: format None, allowed 1"),
         ({"role": "mdct"}, "safetensors: role 'mdct' in its JSON, allowed 'qmf'"),
         ({"class": "ReferenceQmf"}, "safetensors: class 'ReferenceQmf', allowed NeuralTiny"),
-        ({"class": "os.system"}, "class 'os.system', allowed NeuralTiny"),
         ({"class": ["NeuralTiny"]}, r"class \['NeuralTiny'\], allowed NeuralTiny"),
         ({"settings": None}, r"settings None, allowed NeuralTiny\(width: "),
         ({"settings": [5]}, r"settings \[5\], allowed NeuralTiny\(width: "),
@@ -271,30 +246,13 @@ def test_sheets_that_do_not_fit_are_refused(sheet, message: str, changed):
         (b"[" * 100_000, "json: not JSON: "),
         (b"[]", "json: list, allowed an object"),
         (b"{}", "json: format None, allowed 1"),
+        (None, r"safetensors: no qmf-.*\.json beside it"),
     ],
 )
-def test_files_that_are_no_sheets_are_refused(text: bytes, message: str, saved):
-    saved.with_suffix(".json").write_bytes(text)
+def test_missing_and_damaged_sheets_are_refused(text: bytes | None, message: str, saved):
+    saved.with_suffix(".json").unlink() if text is None else saved.with_suffix(".json").write_bytes(text)
     for ask in (load_stage, describe):
         with pytest.raises(CheckpointError, match=message):
-            ask(saved)
-
-
-def test_damaged_sheets_give_a_stage_or_an_error(saved):
-    file = saved.with_suffix(".json")
-    data, rng = file.read_bytes(), np.random.default_rng(2)
-    for place in range(len(data)):
-        file.write_bytes(data[:place] + bytes([data[place] ^ 1 << rng.integers(8)]) + data[place + 1 :])
-        try:
-            load_stage(saved)
-        except CheckpointError:
-            continue
-
-
-def test_tensors_without_a_sheet_are_refused(saved):
-    saved.with_suffix(".json").unlink()
-    for ask in (load_stage, describe):
-        with pytest.raises(CheckpointError, match=rf"{saved.name}: no {saved.stem}.json beside it"):
             ask(saved)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +10,6 @@ import soundfile
 
 from atrac_bitstream import read_info
 from atrac_codec.cli import main
-
-
-class Pipe:
-    """Standard input or output with bytes behind it."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.buffer = io.BytesIO(data)
-
-    def isatty(self) -> bool:
-        return False
-
-    def write(self, text: str) -> int:
-        return self.buffer.write(text.encode())
-
-    def flush(self) -> None:
-        pass
 
 
 def test_encode_and_decode_beside_the_input(wav, tmp_path):
@@ -48,16 +31,6 @@ def test_folders_keep_their_structure(wav, tmp_path):
     assert made == {"one.aea", "disc 2/two.aea"}
     assert main(["decode", str(tmp_path / "out"), "-o", str(tmp_path / "back")]) == 0
     assert soundfile.info(tmp_path / "back/disc 2/two.wav").channels == 1
-
-
-def test_existing_files_are_kept_unless_forced(wav, tmp_path, capsys):
-    source, target = wav(3000), tmp_path / "x.aea"
-    target.write_bytes(b"precious")
-    assert main(["encode", str(source), "-o", str(target)]) == 1
-    assert target.read_bytes() == b"precious"
-    assert "exists; --force replaces it" in capsys.readouterr().err
-    assert main(["encode", str(source), "-o", str(target), "--force"]) == 0
-    assert read_info(target).samples == 3000
 
 
 def test_two_inputs_never_share_an_output(wav, tmp_path, capsys):
@@ -89,19 +62,18 @@ def test_presets_titles_and_tags(wav, tmp_path):
     assert soundfile.info(tmp_path / "x.flac").subtype == "PCM_24"
 
 
-def test_a_pipe_gives_what_a_file_gives(wav, tmp_path, monkeypatch):
-    source = wav(20_000)
-    assert main(["encode", str(source), "-o", str(tmp_path / "x.aea"), "--title", "t"]) == 0
-    monkeypatch.setattr(sys, "stdin", Pipe(source.read_bytes()))
-    monkeypatch.setattr(sys, "stdout", out := Pipe())
-    assert main(["encode", "-", "--title", "t"]) == 0
-    assert out.buffer.getvalue() == (tmp_path / "x.aea").read_bytes()
-
-    assert main(["decode", str(tmp_path / "x.aea"), "-o", str(tmp_path / "x.wav")]) == 0
-    monkeypatch.setattr(sys, "stdin", Pipe(out.buffer.getvalue()))
-    monkeypatch.setattr(sys, "stdout", out := Pipe())
-    assert main(["decode", "-"]) == 0
-    assert out.buffer.getvalue() == (tmp_path / "x.wav").read_bytes()
+@pytest.mark.parametrize("command", ["encode", "decode", "repair"])
+def test_standard_output_gets_what_a_file_gets(command: str, wav, aea, tmp_path, monkeypatch):
+    source = wav(3000) if command == "encode" else tmp_path / "in.aea"
+    if command != "encode":
+        source.write_bytes(aea())
+    target = tmp_path / "out.wav"
+    target.write_bytes(b"replaced by --force")
+    assert main([command, str(source), "-o", str(target), "--force"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", io.TextIOWrapper(out := io.BytesIO()))
+        assert main([command, str(source), "-o", "-"]) == 0
+        assert out.getvalue() == target.read_bytes()
 
 
 def test_info_prints_a_table_or_json(wav, tmp_path, capsys):
@@ -111,9 +83,6 @@ def test_info_prints_a_table_or_json(wav, tmp_path, capsys):
     assert main(["info", str(tmp_path / "in.aea"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["samples"], facts["channels"], facts["title"]) == (3000, 2, "in")
-    (tmp_path / "bad.aea").write_bytes(b"bad")
-    assert main(["info", str(tmp_path / "bad.aea")]) == 1
-    assert "a header has 2048" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["encode"], ["encode", "x.wav", "--preset", "best"], ["nonsense"], []])
@@ -137,11 +106,6 @@ def test_names_with_brackets_are_shown_whole(tmp_path: Path, capsys):
     assert "[bold].aea" in capsys.readouterr().out
 
 
-def test_an_empty_folder_is_an_error(tmp_path: Path, capsys):
-    assert main(["encode", str(tmp_path)]) == 1
-    assert "no files to work on" in capsys.readouterr().err
-
-
 def test_stopping_leaves_nothing_behind(wav, tmp_path, monkeypatch, capsys):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -152,17 +116,11 @@ def test_stopping_leaves_nothing_behind(wav, tmp_path, monkeypatch, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["in.wav"]
 
 
-def test_missing_input_is_named(tmp_path: Path, capsys):
-    assert main(["encode", str(tmp_path / "missing.wav")]) == 1
-    assert "missing.wav" in capsys.readouterr().err
-
-
 def test_effort_changes_the_file_and_needs_a_preset_that_searches(wav, tmp_path, capsys):
     source = str(wav(20_000))
     for effort in ("fast", "best"):
-        assert (
-            main(["encode", source, "--preset", "rd", "--effort", effort, "-o", str(tmp_path / f"{effort}.aea")]) == 0
-        )
+        target = str(tmp_path / f"{effort}.aea")
+        assert main(["encode", source, "--preset", "rd", "--effort", effort, "-o", target]) == 0
     assert (tmp_path / "fast.aea").read_bytes() != (tmp_path / "best.aea").read_bytes()
     assert main(["encode", source, "--preset", "reference", "--effort", "best"]) == 2
     assert "preset reference searches for nothing" in capsys.readouterr().err

@@ -4,21 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from atrac_codec import DECODERS, ENCODERS, Encoded, NNFullCodec, from_aea, from_units
-from atrac_modules import FrameBatch, ShapeError
+from atrac_codec import NNFullCodec, from_aea, from_units
+from atrac_modules import ShapeError
 
 
-@pytest.mark.parametrize("preset", ENCODERS)
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("samples", [1, 245, 246, 247, 512, 5000])
 @torch.no_grad()
-def test_waveform_comes_back_in_its_length_and_place(preset: str, decoder: str, samples: int, sound):
-    wave = torch.from_numpy(sound(samples))[None]
-    codec = NNFullCodec.from_pretrained(preset, decoder)
-    back = codec(wave)
-    assert back.shape == wave.shape
-    error = (back - wave).square().mean()
-    assert error < 0.05 * wave.square().mean()
+def test_waveform_comes_back_in_its_length_and_place(pair: tuple[str, str], sound):
+    codec = NNFullCodec.from_pretrained(*pair)
+    for samples in (1, 246, 247, 5000):
+        wave = torch.from_numpy(sound(samples))[None]
+        back = codec(wave)
+        assert back.shape == wave.shape
+        assert (back - wave).square().mean() < 0.05 * wave.square().mean()
 
 
 def test_batch_returned_is_the_one_that_was_used(sound):
@@ -30,12 +27,7 @@ def test_batch_returned_is_the_one_that_was_used(sound):
         fields, samples = from_aea(data)
         assert samples == 3000
         assert all(torch.equal(a, b[k]) for a, b in zip(fields, batch, strict=True))
-
-
-def test_from_bytes_without_a_tag_gives_all_that_the_frames_hold(sound):
-    codec = NNFullCodec.from_pretrained()
-    batch = codec.encode(torch.from_numpy(sound(3000))[None])
-    assert codec.from_bytes(codec.to_bytes(batch)[0]).shape == (1, 2, 7 * 512 - 266)
+    assert codec.from_bytes(codec.to_bytes(batch)[0]).shape == (1, 2, 7 * 512 - 266)  # all, without a length tag
 
 
 def test_everything_is_the_same_under_autocast(sound):
@@ -68,86 +60,23 @@ def test_gradients_are_finite_on_silence_clicks_and_overload():
         assert torch.isfinite(wave.grad).all()
 
 
-def losses_by_stage(encoded: Encoded, wave: torch.Tensor, codec: NNFullCodec):
-    """Yield each stage's input that stands alone before the PCM loss, all other branches cut."""
-    encoder, decoder = codec.encoder, codec.decoder
-    bands, bsm, spectrum = encoded.bands, encoded.batch.bsm, encoded.spectrum
-    rest = encoded.batch.n_bfu
-
-    def loss(fields: FrameBatch) -> torch.Tensor:
-        return (decoder(fields)[..., 266:] - wave[..., :-266]).square().mean()
-
-    def cut(x: torch.Tensor) -> torch.Tensor:
-        return x.detach().clone().requires_grad_()
-
-    def code(spectrum: torch.Tensor, bsm: torch.Tensor) -> FrameBatch:
-        idsf = encoder.scaler(spectrum, bsm)
-        chosen = encoder.allocator(spectrum, idsf, bsm)
-        quantized = encoder.quantizer(spectrum, idsf, chosen.idwl, bsm)
-        return FrameBatch(bsm, chosen.n_bfu, chosen.idwl, idsf, quantized)
-
-    own = cut(wave)
-    made = encoder.qmf(own)
-    yield "qmf", own, loss(code(encoder.mdct(made, bsm), bsm))
-    own = cut(bands)
-    yield "transient", own, loss(code(encoder.mdct(bands.detach(), encoder.transient(own)), bsm.detach()))
-    own = cut(bands)
-    yield "mdct", own, loss(code(encoder.mdct(own, bsm), bsm))
-    own = cut(spectrum)
-    idsf = encoder.scaler(own, bsm)
-    fixed = encoded.batch.idwl.detach()
-    yield (
-        "scaler",
-        own,
-        loss(FrameBatch(bsm, rest, fixed, idsf, encoder.quantizer(own, idsf, fixed, bsm))),
-    )
-    own = cut(encoded.idsf)
-    chosen = encoder.allocator(spectrum.detach(), own, bsm)
-    values = encoder.quantizer(spectrum.detach(), encoded.idsf, chosen.idwl, bsm)
-    yield "allocator", own, loss(FrameBatch(bsm, rest, chosen.idwl, own.detach(), values))
-    own = cut(spectrum)
-    yield (
-        "quantizer",
-        own,
-        loss(FrameBatch(bsm, rest, fixed, encoded.idsf, encoder.quantizer(own, encoded.idsf, fixed, bsm))),
-    )
-    own = cut(fixed)
-    values = encoder.quantizer(spectrum.detach(), encoded.idsf, own, bsm)
-    yield "quantizer by idwl", own, loss(FrameBatch(bsm, rest, own, encoded.idsf, values))
-    own = cut(encoded.batch.quantized)
-    yield "dequantizer", own, loss(FrameBatch(bsm, rest, fixed, encoded.idsf, own))
-    decoded = decoder.stages(encoded.batch)
-    own = cut(decoded.spectrum)
-    yield "imdct", own, (decoder.iqmf(decoder.imdct(own, bsm))[..., 266:] - wave[..., :-266]).square().mean()
-    own = cut(decoded.bands)
-    yield "iqmf", own, (decoder.iqmf(own)[..., 266:] - wave[..., :-266]).square().mean()
-
-
-def test_every_stage_gets_a_finite_gradient_of_its_own_from_a_loss_on_pcm(sound):
-    wave = torch.from_numpy(sound(512 * 12))[None]
+def test_every_intermediate_result_has_a_finite_gradient_from_a_loss_on_pcm(sound):
+    wave = torch.from_numpy(sound(512 * 12))[None].requires_grad_()
     codec = NNFullCodec.from_pretrained("reference")
-    with torch.no_grad():
-        encoded = codec.encoder.stages(wave)
-    seen = []
-    for name, own, loss in losses_by_stage(encoded, wave, codec):
-        (gradient,) = torch.autograd.grad(loss, own)
-        assert torch.isfinite(gradient).all(), name
-        assert gradient.any(), name
-        seen.append(name)
-    assert len(seen) == 10
+    encoded = codec.encoder.stages(wave)
+    batch, decoded = encoded.batch, codec.decoder.stages(encoded.batch)
+    made = [wave, batch.bsm, encoded.spectrum, encoded.idsf, batch.idwl, batch.idsf, batch.quantized]
+    made += [decoded.spectrum, decoded.bands]
+    loss = (decoded.pcm[..., 266:] - wave.detach()[..., :-266]).square().mean()
+    for gradient in torch.autograd.grad(loss, made):
+        assert torch.isfinite(gradient).all()
+        assert gradient.any()
 
 
 @pytest.mark.parametrize("shape", [(2, 100), (1, 2, 0), (1, 4, 100)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]):
     with pytest.raises(ShapeError):
         NNFullCodec.from_pretrained()(torch.zeros(shape))
-
-
-def test_unknown_names_are_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=f"preset 'best', allowed {', '.join(ENCODERS)}"):
-        NNFullCodec.from_pretrained("best")
-    with pytest.raises(ValueError, match=f"decoder 'worst', allowed {', '.join(DECODERS)}"):
-        NNFullCodec.from_pretrained(decoder="worst")
 
 
 @torch.no_grad()

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atrac_bitstream import AeaReader, AeaWriter, TruncatedError, read_info
-from atrac_codec import DECODERS, ENCODERS, build_decoder, build_encoder, decode_file, encode_file, read_audio
-from atrac_codec.chunks import CHUNK_FRAMES
+from atrac_bitstream import AeaReader, AeaWriter, read_info
+from atrac_codec import build_decoder, build_encoder, decode_file, encode_file, read_audio
 
-CHUNK = 512 * CHUNK_FRAMES
+CHUNK = 4 * 512
+"""Samples of a small chunk."""
 
 
-@pytest.mark.parametrize("samples", [1, 2, 266, 512, 20_000, CHUNK - 266, CHUNK, CHUNK + 9000])
+@pytest.mark.parametrize("samples", [1, 2, 266, 512, CHUNK - 266, CHUNK, CHUNK + 900])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_exactly_the_samples_that_went_in_come_back(samples: int, channels: int, wav, tmp_path, sound):
+def test_exactly_the_samples_that_went_in_come_back(samples: int, channels: int, wav, tmp_path, sound, small_chunks):
     source = wav(samples, channels)
     report = encode_file(source, tmp_path / "x.aea", build_encoder())
     assert (report.samples, report.channels, report.over) == (samples, channels, 0)
@@ -36,12 +36,9 @@ def test_without_a_tag_every_sample_is_there_aligned_from_the_first_on(channels:
             assert error < 0.05 * (sent[channel, part] ** 2).mean(), (channel, part)
 
 
-@pytest.mark.parametrize(
-    ("preset", "decoder"), [*((name, "standard") for name in ENCODERS), *(("reference", name) for name in DECODERS)]
-)
-def test_every_preset_and_decoder_codes_files(preset: str, decoder: str, wav, tmp_path, sound):
-    encode_file(wav(), tmp_path / "x.aea", build_encoder(preset))
-    decode_file(tmp_path / "x.aea", tmp_path / "x.flac", build_decoder(decoder))
+def test_every_preset_and_decoder_codes_files(pair: tuple[str, str], wav, tmp_path, sound):
+    encode_file(wav(), tmp_path / "x.aea", build_encoder(pair[0]))
+    decode_file(tmp_path / "x.aea", tmp_path / "x.flac", build_decoder(pair[1]))
     error = read_audio(tmp_path / "x.flac") - sound(20_000)
     assert (error**2).mean() < 1e-4
 
@@ -75,24 +72,16 @@ def test_a_tag_that_promises_more_than_there_is_is_reported(tmp_path, golden):
     assert report.samples == 512 * len(golden.units) - 266
 
 
-def test_progress_is_told_the_seconds_done(wav, tmp_path):
+def test_progress_is_told_the_seconds_done(wav, tmp_path, small_chunks):
     told: list[float] = []
-    encode_file(wav(300_000), tmp_path / "x.aea", build_encoder(), progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(300_000 / 44100)
+    encode_file(wav(90_000), tmp_path / "x.aea", build_encoder(), progress=told.append)
+    assert len(told) == 2
+    assert told[-1] == pytest.approx(90_000 / 44100)
     told.clear()
     decode_file(tmp_path / "x.aea", tmp_path / "x.wav", build_decoder(), progress=told.append)
+    assert len(told) > 2
     assert told == sorted(told)
-    assert told[-1] > 300_000 / 44100
-
-
-def test_damaged_input_leaves_no_output(wav, tmp_path):
-    encode_file(wav(), tmp_path / "x.aea", build_encoder())
-    (tmp_path / "cut.aea").write_bytes((tmp_path / "x.aea").read_bytes()[:-100])
-    before = set(tmp_path.iterdir())
-    with pytest.raises(TruncatedError, match="frame 39, channel 1: the file ends after 112 of 212 bytes"):
-        decode_file(tmp_path / "cut.aea", tmp_path / "out.wav", build_decoder())
-    assert set(tmp_path.iterdir()) == before
+    assert told[-1] >= 90_000 / 44100
 
 
 def test_a_dash_is_a_file_name_like_any_other(wav, tmp_path, monkeypatch):

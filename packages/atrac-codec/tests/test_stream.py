@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import sys
-import threading
 from pathlib import Path
-from types import SimpleNamespace
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -66,25 +60,6 @@ class Trickle(io.BytesIO):
 
 
 @pytest.fixture
-def piped():
-    """Send bytes through a pipe of the system; return its end to read from."""
-    with contextlib.ExitStack() as stack:
-
-        def send(data: bytes) -> BinaryIO:
-            read, write = os.pipe()
-
-            def run() -> None:
-                with open(write, "wb") as file:
-                    file.write(data)
-
-            stack.callback((sender := threading.Thread(target=run)).join)
-            sender.start()
-            return stack.enter_context(open(read, "rb"))
-
-        yield send
-
-
-@pytest.fixture
 def threads():
     """Set the number of threads; as before at the end."""
     before = torch.get_num_threads()
@@ -122,47 +97,40 @@ def test_neither_depends_on_the_number_of_threads(name: str, sound, threads):
 
 @pytest.mark.parametrize("preset", ENCODERS)
 def test_files_pipes_and_file_objects_give_the_bytes_of_arrays(
-    preset: str, wav, sound, tmp_path, piped, small_chunks, monkeypatch
+    preset: str, wav, sound, tmp_path, piped, stdin, small_chunks
 ):
-    samples = SMALL + 777
-    source, target = wav(samples), tmp_path / "x.aea"
-    data, want = source.read_bytes(), encoded(preset, sound(samples), [samples])
-
-    def units() -> np.ndarray:
+    samples, target = SMALL + 777, tmp_path / "x.aea"
+    source = wav(samples)
+    data, units = source.read_bytes(), encoded(preset, sound(samples), [samples])
+    stdin(data)
+    for file in (source, io.BytesIO(data), piped(data), Trickle(data), None):
+        if file is None:
+            assert main(["encode", "-", "--preset", preset, "-o", str(target), "--force"]) == 0
+        else:
+            encode_file(file, target, build_encoder(preset))
         with AeaReader(target) as reader:
             assert reader.header.samples == samples
-            return reader.read()
-
-    for file in (source, io.BytesIO(data), piped(data), Trickle(data)):
-        encode_file(file, target, build_encoder(preset))
-        assert np.array_equal(units(), want)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=piped(data)))
-    assert main(["encode", "-", "--preset", preset, "-o", str(target), "--force"]) == 0
-    assert np.array_equal(units(), want)
+            assert np.array_equal(reader.read(), units)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_files_pipes_and_file_objects_give_the_samples_of_arrays(
-    decoder: str, aea, tmp_path: Path, piped, small_chunks, monkeypatch
+    decoder: str, aea, tmp_path: Path, piped, stdin, small_chunks
 ):
     data, source, target = aea(), tmp_path / "x.aea", tmp_path / "x.wav"
     source.write_bytes(data)
-    with AeaReader(source) as reader:
-        units = reader.read()
-    want = decoded(decoder, units, [len(units)])
-
-    def samples() -> np.ndarray:
-        return soundfile.read(target, dtype="float32", always_2d=True)[0].T
-
-    header = AeaHeader.make(2)
-    files = [(file, None) for file in (source, io.BytesIO(data), piped(data), Trickle(data))]
-    for file, own in [*files, (piped(units.tobytes()), header)]:
-        decode_file(file, target, build_decoder(decoder), samples="float", keep_delay=True, header=own)
-        assert np.array_equal(samples(), want)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=piped(data)))
-    command = ["decode", "-", "--decoder", decoder, "--samples", "float", "--keep-delay", "--force"]
-    assert main([*command, "-o", str(target)]) == 0
-    assert np.array_equal(samples(), want)
+    units = AeaReader(io.BytesIO(data)).read()
+    pcm = decoded(decoder, units, [len(units)])
+    stdin(data)
+    command = ["decode", "-", "--decoder", decoder, "--samples", "float", "--keep-delay", "--force", "-o", str(target)]
+    raw = piped(units.tobytes())
+    for file in (source, io.BytesIO(data), piped(data), Trickle(data), raw, None):
+        if file is None:
+            assert main(command) == 0
+        else:
+            header = AeaHeader.make(2) if file is raw else None
+            decode_file(file, target, build_decoder(decoder), samples="float", keep_delay=True, header=header)
+        assert np.array_equal(soundfile.read(target, dtype="float32", always_2d=True)[0].T, pcm)
 
 
 @pytest.mark.parametrize("samples", [1, 246, 247, SMALL - 266, SMALL - 265, SMALL, 3 * SMALL + 7])
