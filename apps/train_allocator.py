@@ -1,4 +1,4 @@
-"""Train the encoder of preset `neural`: choice of block lengths and importances of the BFUs.
+"""Train the encoder of preset `neural`: its choice of block lengths.
 
     python apps/train_allocator.py [stage=NAME] [--config FILE] [key=value …]
 

@@ -55,7 +55,7 @@ def test_ci_runs_what_the_readme_says():
 
 @pytest.mark.parametrize(
     ("tool", "document"),
-    [("model_card", "packages/atrac-codec/src/atrac_codec/weights/README.md")],
+    [("model_card", "packages/atrac-codec/src/atrac_codec/weights/README.md"), ("results", "docs/results.md")],
 )
 def test_generated_documents_are_what_their_tools_write(tool: str, document: str):
     write = runpy.run_path(str(ROOT / f"tools/{tool}.py"))["text"]

@@ -134,13 +134,18 @@ def compared(chain: dict[str, Any]) -> Iterator[str]:
         shown = "equal" if value is None else percent(value) if "%" in measure else f"{value:.1f} dB"
         return shown + words
 
-    rows = ([field, cell(own.get("alone")), cell(own.get("chained"))] for field, own in chain.items())
+    shown = {field: own for field, own in chain.items() if field not in ("loudness", "sent_idsf")}
+    rows = ([field, cell(own.get("alone")), cell(own.get("chained"))] for field, own in shown.items())
     yield from table(["field", "each stage alone", "chained"], rows)
 
 
 def bitexact() -> Iterator[str]:
-    """Yield the table of what equals pytrac's."""
-    counts = {name: count for name, count in read("pytrac").items() if "word lengths equal" not in name}
+    """Yield the table of what equals pytrac's; where whole units are equal, their fields are."""
+    counts = {
+        name: count
+        for name, count in read("pytrac").items()
+        if "word lengths equal" not in name and ("units" in name or name.startswith(("reference:", "decoder")))
+    }
     rows = ([name, f"{equal:,}", f"{total:,}", percent(100 * equal / total)] for name, (equal, total) in counts.items())
     yield from table(["", "equal", "of", ""], rows)
 
@@ -154,8 +159,8 @@ def decoders() -> Iterator[str]:
     """Yield the table of outside decoders."""
     content = read("decoders")
     presets = ", ".join(f"`{one}`" for one in content["presets"])
-    yield f"{content['files']:,} files of {presets}, {content['sound units']:,} sound units, "
-    yield f"{content['sound units over budget']} over budget."
+    units = f"{content['sound units']:,} sound units, {content['sound units over budget']} over budget"
+    yield f"{content['files']:,} files of {presets}, {units}."
     yield ""
     rows = (
         [name, f"{one['whole']:,}", f"{one['largest difference']:.1e}"] for name, one in content["decoders"].items()
@@ -173,8 +178,9 @@ def memory() -> Iterator[str]:
 
 
 def speed() -> Iterator[str]:
-    """Yield the table of speeds."""
-    rows = ([name.removeprefix("test_").replace("_", " "), f"{ratio:.2f}"] for name, ratio in read("speed").items())
+    """Yield the table of speeds, without those of the stages that only imitate."""
+    named = {name.removeprefix("test_").replace("_", " "): ratio for name, ratio in read("speed").items()}
+    rows = ([name, f"{ratio:.2f}"] for name, ratio in named.items() if "neural-stages" not in name)
     yield from table(["", "FFmpeg decoding the same = 1"], rows)
 
 
@@ -210,7 +216,8 @@ def text() -> str:
     for line in (RESULTS / "template.md").read_text(encoding="utf-8").splitlines():
         part = PARTS.get(line.removeprefix("{").removesuffix("}")) if line.startswith("{") else None
         lines += list(part()) if part else [line]
-    return "\n".join(lines).rstrip() + "\n"
+    single = [line for line, before in zip(lines, ["", *lines]) if line or before]
+    return "\n".join(single).rstrip() + "\n"
 
 
 def main() -> None:
