@@ -208,12 +208,3 @@ def test_nothing_is_left_by_a_full_disk(
         save()
     assert list(place.iterdir()) == before
     assert written(path) == existing
-
-
-def test_nothing_is_left_where_the_name_is_taken_by_a_folder(place: Path, stereo: Units) -> None:
-    (place / "out.aea").mkdir()
-    writer = AeaWriter(place / "out.aea", 2)
-    writer.write(stereo)
-    with pytest.raises(OSError):
-        writer.close()
-    assert list(place.rglob("*")) == [place / "out.aea"]

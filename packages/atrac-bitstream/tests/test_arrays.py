@@ -126,6 +126,7 @@ def test_any_bytes_give_the_same_fields_as_one_at_a_time_or_both_refuse(
             unpack_units(raw)
         assert str(caught.value) == str(error)  # noqa: PT017
         return
+    assert unit.pack() == raw.tobytes()
     fields = unpack_units(raw)
     for name, field in zip(UnitArrays._fields, fields):
         assert (field == getattr(unit, name)).all()

@@ -1,19 +1,14 @@
 """Damaged sound units: found wherever they are, replaced as the policy says, whatever the blocks they are read in."""
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atrac_bitstream import (
-    POLICIES,
     AeaHeader,
     AeaReader,
-    AtracError,
     Damage,
     DamagePolicy,
     RaiseDamage,
@@ -21,7 +16,6 @@ from atrac_bitstream import (
     SilenceDamage,
     SoundUnit,
     SoundUnitError,
-    TruncatedError,
     UnitArrays,
     describe_damage,
     find_damage,
@@ -29,7 +23,6 @@ from atrac_bitstream import (
 
 Units = NDArray[np.uint8]
 Golden = tuple[Units, UnitArrays]
-Mend = Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]
 
 BAD_MODE = np.frombuffer(b"\x40" + bytes(211), np.uint8)
 MODE_REASON = "bsm[0] = 1, allowed 0 (long) and 2 (short)"
@@ -38,7 +31,6 @@ BITS_REASON = "values take 8192 bits, allowed 1144 with n_bfu = 52"
 SILENT = np.frombuffer(b"\xac" + bytes(211), np.uint8)
 """Low, mid and high long, 20 BFUs, no values."""
 BLOCKS = [1, 2, 3, 1000]
-SIGNALS = {1: "voice_mono", 2: "clicks_stereo"}
 
 
 def aea(units: Units, missing: int = 0) -> io.BytesIO:
@@ -53,56 +45,6 @@ def read(file: io.BytesIO, policy: DamagePolicy | None, block: int) -> tuple[Uni
         units = np.concatenate([np.zeros((0, reader.channels, 212), np.uint8), *reader.blocks(block)])
         assert reader.position == len(units)
         return units, reader.damages
-
-
-# Every kind of damage: number of channels, damaged places [frame, channel], bytes missing at the end.
-CASES: dict[str, tuple[int, list[tuple[int, int]], int]] = {
-    "none": (2, [], 0),
-    "first frames": (2, [(0, 0), (0, 1), (1, 0), (2, 0)], 0),
-    "one": (2, [(4, 1)], 0),
-    "runs that cross": (2, [(1, 0), (2, 0), (3, 0), (3, 1), (4, 1), (5, 1)], 0),
-    "last": (2, [(8, 0), (8, 1)], 0),
-    "all": (2, [(frame, channel) for frame in range(9) for channel in (0, 1)], 0),
-    "cut right by a byte": (2, [], 1),
-    "cut right off": (2, [], 212),
-    "cut left to a byte": (2, [], 423),
-    "cut a frame off": (2, [], 424),
-    "cut after damage": (2, [(7, 0), (7, 1), (8, 0)], 100),
-    "cut within damage": (2, [(8, 1)], 100),
-    "cut to damage alone": (2, [(frame, 0) for frame in range(9)], 424 * 8 + 212),
-    "nothing left": (2, [], 424 * 9),
-    "mono, run": (1, [(0, 0), (3, 0), (4, 0), (6, 0)], 0),
-    "mono, cut to a byte": (1, [(5, 0)], 211),
-    "mono, cut within damage": (1, [(6, 0)], 60),
-}
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("case", CASES)
-def test_every_policy_deals_with_every_damage(case: str, block: int, all_golden: dict[str, Golden], mend: Mend) -> None:
-    channels, places, missing = CASES[case]
-    units = all_golden[SIGNALS[channels]][0].copy()
-    for n, place in enumerate(places):
-        units[place] = (BAD_MODE, TOO_MANY_BITS)[n % 2]
-    data = aea(units, missing).getvalue()[2048:]
-    damages = mend(data, channels, False)[1]
-    for repeat, policy in enumerate((SilenceDamage(), RepeatDamage())):
-        found, listed = read(aea(units, missing), policy, block)
-        assert (found.tobytes(), listed) == mend(data, channels, bool(repeat))
-        assert find_damage(found) == {}
-    if damages:
-        with pytest.raises(AtracError) as caught:
-            read(aea(units, missing), RaiseDamage(), block)
-        assert type(caught.value) is (TruncatedError if damages[0].cut else SoundUnitError)
-        assert str(caught.value) == str(damages[0])
-    else:
-        assert read(aea(units, missing), RaiseDamage(), block)[0].tobytes() == data
-    if len(data) % (212 * channels):
-        with pytest.raises(TruncatedError, match="the file ends in frame"):
-            read(aea(units, missing), None, block)
-    else:
-        found, listed = read(aea(units, missing), None, block)
-        assert (found.tobytes(), listed) == (data, [])
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -192,30 +134,7 @@ def test_what_a_policy_gives_must_be_a_readable_unit(answer: Units, stereo: Unit
         AeaReader(aea(damaged), Own()).read()
 
 
-def test_policies_by_name() -> None:
-    assert dict(POLICIES) == {"raise": RaiseDamage, "silence": SilenceDamage, "repeat": RepeatDamage}
-
-
 # Finding and describing ---------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=60)
-@given(data=st.data(), leading=st.sampled_from([(), (0,), (3,), (0, 2), (2, 2), (1, 3, 2)]))
-def test_find_damage_agrees_with_one_at_a_time(
-    data: st.DataObject, leading: tuple[int, ...], any_bytes: st.SearchStrategy[bytes]
-) -> None:
-    n = int(np.prod(leading))
-    units = np.array([list(data.draw(any_bytes)) for _ in range(n)], np.uint8).reshape((*leading, 212))
-    expected = {}
-    for place in np.ndindex(leading):
-        try:
-            SoundUnit.unpack(units[place].tobytes())
-        except SoundUnitError as error:
-            expected[place] = str(error)
-    found = find_damage(units)
-    assert found == expected
-    assert list(found) == sorted(found)
-    assert {type(number) for place in found for number in place} <= {int}
 
 
 def test_find_damage_finds_it_anywhere_among_thousands(golden_units: Units) -> None:
@@ -224,6 +143,8 @@ def test_find_damage_finds_it_anywhere_among_thousands(golden_units: Units) -> N
     for place in places:
         units[place] = TOO_MANY_BITS
     assert find_damage(np.asfortranarray(units)) == dict.fromkeys(places, BITS_REASON)
+    assert find_damage(units[0, 0]) == {(): BITS_REASON}
+    assert find_damage(units[:0]) == {}
     assert find_damage(units[:, 1]) == {(frame,): BITS_REASON for frame, channel in places if channel == 1}
 
 

@@ -1,18 +1,13 @@
-"""Anything for input: a sound unit, frames or an error of ours come out, nothing else, and all that is good is kept."""
+"""Damaged files and files that fail: frames or an error of this package come out, and all that is good is kept."""
 
-import contextlib
 import errno
 import io
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atrac_bitstream import (
@@ -24,10 +19,9 @@ from atrac_bitstream import (
     RaiseDamage,
     RepeatDamage,
     SilenceDamage,
-    SoundUnit,
     SoundUnitError,
+    TruncatedError,
     UnitArrays,
-    find_damage,
     read_info,
     repair_file,
     unpack_units,
@@ -40,19 +34,6 @@ Mend = Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]
 EVERY_POLICY = {"none": None, "raise": RaiseDamage(), "silence": SilenceDamage(), "repeat": RepeatDamage()}
 
 
-# Any bytes ----------------------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=200)
-@given(data=st.data())
-def test_any_212_bytes_give_a_unit_that_packs_to_them_or_an_error(
-    data: st.DataObject, any_bytes: st.SearchStrategy[bytes]
-) -> None:
-    raw = data.draw(any_bytes)
-    with contextlib.suppress(SoundUnitError):
-        assert SoundUnit.unpack(raw).pack() == raw
-
-
 class Patient(io.BytesIO):
     """Loses its patience with a reader that never ends."""
 
@@ -62,38 +43,6 @@ class Patient(io.BytesIO):
         self.reads += 1
         assert self.reads < 1000, "the reader hangs"
         return super().read(size)
-
-
-@st.composite
-def any_file(draw: st.DrawFn) -> bytes:
-    """Draw any bytes, most of which begin like an AEA file."""
-    start = draw(st.sampled_from([b"", b"\x00\x08\x00\x00"]))
-    data = draw(st.binary(max_size=600))
-    raw = bytearray((start + data * 2).ljust(2048, b"\0") + data)
-    raw[264] = draw(st.integers(0, 3))
-    return bytes(raw[: draw(st.integers(0, 2048 + 3 * 212))])
-
-
-@pytest.mark.parametrize("policy", EVERY_POLICY.values(), ids=EVERY_POLICY)
-@settings(deadline=None, max_examples=60)
-@given(data=any_file() | st.binary(max_size=3000), block=st.integers(1, 5), raw=st.sampled_from((0, 1, 2)))
-def test_any_bytes_give_frames_and_facts_or_an_error_of_ours(
-    policy: DamagePolicy | None, data: bytes, block: int, raw: int
-) -> None:
-    header = AeaHeader.make(raw) if raw else None
-    with contextlib.suppress(AtracError):
-        read_info(Patient(data), block, header=header)
-    try:
-        with AeaReader(Patient(data), policy, header=header) as reader:
-            blocks = list(reader.blocks(block))
-    except AtracError:
-        return
-    payload = data if raw else data[2048:]
-    assert reader.position == sum(map(len, blocks)) == -(-len(payload) // (212 * reader.channels))
-    for units in blocks:
-        assert units.dtype == np.uint8
-        assert units.shape[1:] == (reader.channels, 212)
-        assert policy is None or find_damage(units) == {}
 
 
 # Thousands of damaged files -----------------------------------------------------------------------
@@ -136,7 +85,7 @@ def read(data: bytes, policy: DamagePolicy | None, block: int) -> tuple[bytes, l
 FILES_PER_SEED = 500
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_damaged_files_give_every_good_unit_as_it_is_and_readable_ones_for_the_others(
     seed: int, all_golden: dict[str, Golden], mend: Mend
 ) -> None:
@@ -158,7 +107,11 @@ def test_damaged_files_give_every_good_unit_as_it_is_and_readable_ones_for_the_o
         mended, damages = mend(data[2048:], channels, False)
         assert silence == (mended, damages), (seed, number)
         assert repeat == mend(data[2048:], channels, True), (seed, number)
-        assert str(raised) == str(damages[0]) if damages else raised == (data[2048:], [])
+        if damages:
+            kind = TruncatedError if damages[0].cut else SoundUnitError
+            assert (type(raised), str(raised)) == (kind, str(damages[0])), (seed, number)
+        else:
+            assert raised == (data[2048:], [])
         cut = any(damage.cut for damage in damages)
         assert isinstance(raw, AtracError) if cut else raw == (data[2048:], [])
         handed_out += mended
@@ -214,93 +167,3 @@ def test_a_source_that_fails_gives_nothing_but_os_errors_and_leaves_the_target(
     result = fail_at_each_operation(lambda n: fails_after(data, n, most), use)
     target.write_bytes(b"old")
     assert result == use(io.BytesIO(data))
-
-
-def test_a_target_object_that_fails_is_an_os_error_and_leaves_nothing_temporary(data: bytes, temporary: Path) -> None:
-    class Broken(io.BytesIO):
-        def __init__(self, operations: int) -> None:
-            super().__init__()
-            self.left = operations
-
-        def write(self, data: Any) -> int:
-            self.flush()
-            return super().write(data)
-
-        def flush(self) -> None:
-            if not self.left:
-                raise OSError(errno.EIO, "the disk is broken")
-            self.left -= 1
-
-    def use(file: Broken) -> bytes:
-        assert list(temporary.iterdir()) == []
-        repair_file(io.BytesIO(data), file, SilenceDamage())
-        return file.getvalue()
-
-    assert len(fail_at_each_operation(Broken, use)) == 2048 + 9 * 424
-    assert list(temporary.iterdir()) == []
-
-
-class BrokenDisk:
-    """Lets so many operations on the file that is written pass, and fails all after them but removing it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left = 1000
-        count = self.count
-
-        class File(io.FileIO):
-            def write(self, data: Any) -> int:
-                count()
-                return super().write(data)
-
-        real_open = Path.open
-
-        def opened(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-            count()
-            if "+" in mode:
-                return io.BufferedRandom(File(path, mode.replace("b", "")), 512)
-            return real_open(path, mode, *args, **options)
-
-        monkeypatch.setattr(Path, "open", opened)
-        for owner, name in [(tempfile, "mkstemp"), (os, "fsync"), (os, "replace"), (Path, "chmod")]:
-            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
-
-    def count(self) -> None:
-        if not self.left:
-            raise OSError(errno.EIO, "the disk is broken")
-        self.left -= 1
-
-    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **options: Any) -> Any:
-            self.count()
-            return function(*args, **options)
-
-        return run
-
-
-@pytest.fixture
-def broken_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokenDisk]:
-    with monkeypatch.context() as patch:
-        yield BrokenDisk(patch)
-
-
-@pytest.mark.parametrize("target_name", ["in.aea", "out.aea", "new.aea"])
-def test_a_disk_that_fails_leaves_the_files_of_a_repair_as_they_were(
-    target_name: str, data: bytes, place: Path, broken_disk: BrokenDisk
-) -> None:
-    def content() -> dict[str, bytes]:
-        broken_disk.left = 1000
-        return {path.name: path.read_bytes() for path in place.iterdir()}
-
-    (place / "in.aea").write_bytes(data)
-    (place / "out.aea").write_bytes(b"old")
-    before = content()
-
-    def use(operations: int) -> None:
-        assert content() == before
-        broken_disk.left = operations
-        repair_file(place / "in.aea", place / target_name, SilenceDamage(), block=2)
-
-    fail_at_each_operation(int, use)
-    broken_disk.left, expected = 1000, io.BytesIO()
-    repair_file(io.BytesIO(data), expected, SilenceDamage())
-    assert content() == {**before, target_name: expected.getvalue()}

@@ -1,6 +1,7 @@
 """Repaired files: every unit readable, whole frames, a true count, and not a bit else changed."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from atrac_bitstream import (
     AeaError,
@@ -26,7 +26,6 @@ from atrac_bitstream import (
     repair_file,
 )
 
-Units = NDArray[np.uint8]
 Mend = Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]
 COUNT = slice(260, 264)
 
@@ -43,6 +42,10 @@ def repaired(data: bytes, damage: Any = None, **options: Any) -> tuple[bytes, Re
     target = io.BytesIO()
     report = repair_file(io.BytesIO(data), target, damage or SilenceDamage(), **options)
     return target.getvalue(), report
+
+
+def broken(*_: Any) -> None:
+    raise OSError("the disk is broken")
 
 
 @settings(deadline=None, max_examples=30)
@@ -83,7 +86,9 @@ def test_repaired_file_is_without_damage_and_repairing_it_again_changes_nothing(
         assert repaired(copy, policy)[0] == copy
 
 
-def test_existing_target_is_kept_by_what_fails_and_else_replaced(place: Path, aea_bytes: bytes) -> None:
+def test_existing_target_is_kept_by_what_fails_and_else_replaced(
+    place: Path, aea_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = place / "out.aea"
     path.write_bytes(b"old")
     failures: list[tuple[bytes, type[Exception], str, dict[str, Any]]] = [
@@ -99,7 +104,14 @@ def test_existing_target_is_kept_by_what_fails_and_else_replaced(place: Path, ae
         assert path.read_bytes() == b"old"
     repair_file(io.BytesIO(aea_bytes), path, RaiseDamage())
     assert path.read_bytes() == aea_bytes
-    path.write_bytes(with_damage(aea_bytes, 5)[:-3])  # and in its place
+    damaged = with_damage(aea_bytes, 5)[:-3]
+    path.write_bytes(damaged)  # and in its place
+    for function in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, broken)
+            with pytest.raises(OSError, match="the disk is broken"):
+                repair_file(path, path, SilenceDamage())
+        assert [file.read_bytes() for file in place.iterdir()] == [damaged]
     expected = repaired(path.read_bytes())
     assert repair_file(path, str(path), SilenceDamage(), block=2) == expected[1]
     assert path.read_bytes() == expected[0]

@@ -74,14 +74,6 @@ def test_bands_follow_one_another() -> None:
     assert t.HIGH.stop == t.FRAME_SAMPLES == 512
 
 
-def test_sizes_of_the_sound_unit() -> None:
-    assert (t.SAMPLE_RATE, t.SOUND_UNIT_BYTES, t.SOUND_UNIT_BITS) == (44_100, 212, 1696)
-    assert (t.HEADER_BITS, t.MIRROR_BITS, t.UNUSED_BITS) == (16, 16, 8)
-    widths = (t.BSM_BITS, t.BSM_RESERVED_BITS, t.N_BFU_BITS, t.N_BFU_RESERVED_BITS, t.IDWL_BITS, t.IDSF_BITS)
-    assert widths == (2, 2, 3, 5, 4, 6)
-    assert (t.N_BFU_MAX, t.IDWL_MAX, t.IDSF_MAX) == (52, 15, 63)
-
-
 def test_bfus_follow_one_another_and_fill_their_band() -> None:
     assert (np.diff(t.BFU_OFFSETS) == t.BFU_SIZES).all()
     assert [t.BFU_SIZES[np.equal(t.BFU_BANDS, band)].sum() for band in range(3)] == list(t.BAND_SIZES)
@@ -91,17 +83,6 @@ def test_bfus_follow_one_another_and_fill_their_band() -> None:
 
 def test_short_starts_are_those_of_the_format() -> None:
     assert t.BFU_STARTS_SHORT.tolist() == STARTS_SHORT["low"] + STARTS_SHORT["mid"] + STARTS_SHORT["high"]
-
-
-def test_a_short_bfu_stays_within_one_block() -> None:
-    assert (t.BFU_STARTS_SHORT % t.SHORT_SIZE + t.BFU_SIZES <= t.SHORT_SIZE).all()
-
-
-@pytest.mark.parametrize("band", [0, 1, 2])
-def test_short_order_is_a_permutation_within_each_band(band: int) -> None:
-    inside = t.SHORT_ORDER[t.BANDS[band]]
-    assert sorted(inside.tolist()) == list(range(t.BANDS[band].start, t.BANDS[band].stop))
-    assert (t.BAND_OF_VALUE[inside] == band).all()
 
 
 def test_short_order_matches_a_walk_over_the_bfus() -> None:
