@@ -1,6 +1,5 @@
 """Writing AEA files: header and frames, all of it or nothing."""
 
-import errno
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -162,49 +161,3 @@ def test_nothing_is_left_and_what_was_there_stays(
     assert written(target) == content
     assert list(place.iterdir()) == before
     assert list(temporary.iterdir()) == []
-
-
-class FullDisk(io.FileIO):
-    """A file on a disk that has room for so many bytes."""
-
-    room = 0
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(memoryview(data).cast("B")) > self.room:
-            raise OSError(errno.ENOSPC, "no space left")
-        return super().write(data)
-
-
-@pytest.mark.parametrize("room", [0, 2047, 2048, 2048 + 2000, 2048 + 9 * 424 - 1, 2048 + 9 * 424])
-@pytest.mark.parametrize("existing", [b"", b"old"])
-def test_nothing_is_left_by_a_full_disk(
-    room: int, existing: bytes, place: Path, stereo: Units, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = place / "out.aea"
-    if existing:
-        path.write_bytes(existing)
-    before = list(place.iterdir())
-    real = Path.open
-
-    def limited(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if "+" not in mode:
-            return real(self, mode, *args, **kwargs)
-        raw = FullDisk(self, mode.replace("b", ""))
-        raw.room = room
-        return io.BufferedRandom(raw, 512)
-
-    monkeypatch.setattr(Path, "open", limited)
-
-    def save() -> None:
-        with AeaWriter(path, 2) as writer:
-            for frame in stereo:
-                writer.write(frame[None])
-
-    if room == 2048 + stereo.size:  # what fits is written: the disk does not refuse everything
-        save()
-        assert written(path) == AeaHeader.make(2, 18).data + stereo.tobytes()
-        return
-    with pytest.raises(OSError, match="no space left"):
-        save()
-    assert list(place.iterdir()) == before
-    assert written(path) == existing
