@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -40,6 +41,7 @@ from atrac_codec.audio import AudioError, AudioReader
 
 GOLDEN = Path(__file__).parents[2] / "packages/atrac-bitstream/tests/golden/units.npz"
 DECODERS = [build_decoder(name) for name in ("standard", "bitexact")]
+POLICIES = (RaiseDamage(), SilenceDamage(), RepeatDamage())
 HEADERS = [AeaHeader.make(channels, title="none of its own") for channels in (1, 2)]
 
 
@@ -104,8 +106,10 @@ def aea(data: bytes) -> None:
             except AtracError as again:
                 assert str(again) == str(error)  # noqa: PT017
         return
-    for policy in (None, RaiseDamage(), SilenceDamage(), RepeatDamage()):
-        _read_aea(data, policy, header)
+    raised, silenced, repeated = (_read_aea(data, policy, header) for policy in POLICIES)
+    assert [str(damage) for damage in silenced[1][:1]] == ([raised] if isinstance(raised, str) else [])
+    assert silenced[1] == repeated[1]
+    _read_aea(data, None, header)
     for mend in (SilenceDamage(), RepeatDamage()):
         _repair(data, mend, header)
     info, whole = (read_info(io.BytesIO(data), block, header=header) for block in (3, 4096))
@@ -115,8 +119,8 @@ def aea(data: bytes) -> None:
     assert all(text for name, text in info.lines() if name != "title")
 
 
-def _read_aea(data: bytes, policy: DamagePolicy | None, header: AeaHeader | None) -> None:
-    """Read a file at once and in sips, and hold the two together."""
+def _read_aea(data: bytes, policy: DamagePolicy | None, header: AeaHeader | None) -> Any:
+    """Read a file at once and in sips, hold the two together, and return units and damages, or why it is refused."""
     results: list[str | tuple[bytes, list[Damage]]] = []
     for file, block in ((io.BytesIO(data), -1), (Sips(data), 1 + data[-1] % 7 if data else 1)):
         try:
@@ -146,6 +150,7 @@ def _read_aea(data: bytes, policy: DamagePolicy | None, header: AeaHeader | None
         results.append((units.tobytes(), reader.damages))
     assert isinstance(results[0], str) == isinstance(results[1], str)
     assert isinstance(results[0], str) or results[0] == results[1]
+    return results[0]
 
 
 def _repair(data: bytes, policy: DamagePolicy, header: AeaHeader | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 MODULE = runpy.run_path(str(Path(__file__).with_name("targets.py")))
 NAMES = ("sound_unit", "aea", "decode", "audio")
-MUTATIONS = {"sound_unit": 200, "aea": 100, "decode": 60, "audio": 200}
+MUTATIONS = {"sound_unit": 600, "aea": 300, "decode": 60, "audio": 200}
 
 
 def test_every_target_is_here():

@@ -1,6 +1,5 @@
 """Golden sound units, generators of legal and of broken ones, and files that misbehave, for all tests beside this."""
 
-import errno
 import io
 import tempfile
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from atrac_bitstream import AeaHeader, Damage, SoundUnit, UnitArrays, find_damage, readable_value_bits
+from atrac_bitstream import AeaHeader, SoundUnit, UnitArrays, readable_value_bits
 from atrac_bitstream import tables as t
 
 GOLDEN = Path(__file__).parent / "golden" / "units.npz"
@@ -155,30 +154,10 @@ class _Trickle:
         return self._file.read(size if size < 0 else min(size, self._most))
 
 
-class _FailsAfter(_Trickle):
-    """Gives up after some operations."""
-
-    def __init__(self, data: bytes, operations: int, most: int = 1 << 30) -> None:
-        super().__init__(data, most)
-        self.left = operations
-
-    def read(self, size: int = -1) -> bytes:
-        if not self.left:
-            raise OSError(errno.EIO, "the disk is broken")
-        self.left -= 1
-        return super().read(size)
-
-
 @pytest.fixture(scope="session")
 def trickle() -> Callable[[bytes, int], BinaryIO]:
     """Make a file of some bytes that gives at most so many at a time and cannot seek."""
     return _Trickle  # type: ignore[return-value]
-
-
-@pytest.fixture(scope="session")
-def fails_after() -> Callable[..., BinaryIO]:
-    """Make a file of some bytes that fails after so many operations, and may give few bytes at a time."""
-    return _FailsAfter  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -196,31 +175,3 @@ def place(tmp_path: Path) -> Path:
     folder = tmp_path / "place"
     folder.mkdir()
     return folder
-
-
-# Damage -------------------------------------------------------------------------------------------
-
-
-def _mend(payload: bytes, channels: int, repeat: bool) -> tuple[bytes, list[Damage]]:
-    units = [payload[start : start + 212] for start in range(0, len(payload), 212)]
-    units += [b""] * (-len(units) % channels)
-    whole = np.frombuffer(payload, np.uint8)[: len(payload) // 212 * 212].reshape(-1, 212)
-    reasons = {unit: reason for (unit,), reason in find_damage(whole).items()}
-    last = [b"\xac" + bytes(211)] * channels
-    mended, damages = b"", []
-    for unit, data in enumerate(units):
-        cut, channel = len(data) < 212, unit % channels
-        if cut or unit in reasons:
-            reason = f"the file ends after {len(data)} of 212 bytes" if cut else reasons[unit]
-            damages.append(Damage(unit // channels, channel, reason, cut=cut))
-            data = last[channel]
-        elif repeat:
-            last[channel] = data
-        mended += data
-    return mended, damages
-
-
-@pytest.fixture(scope="session")
-def mend() -> Callable[[bytes, int, bool], tuple[bytes, list[Damage]]]:
-    """Mend the sound units of a file one at a time, by silence or by repeating the last good one of the channel."""
-    return _mend

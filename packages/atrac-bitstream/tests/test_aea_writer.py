@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from atrac_bitstream import AeaError, AeaHeader, AeaReader, AeaWriter
+from atrac_bitstream import AeaError, AeaHeader, AeaWriter
 
 Units = NDArray[np.uint8]
 
@@ -67,21 +65,6 @@ def test_file_object_that_cannot_seek_is_enough(stereo: Units) -> None:
     with AeaWriter(pipe, 2) as writer:  # type: ignore[arg-type]
         writer.write(stereo)
     assert pipe.data == AeaHeader.make(2, 18).data + stereo.tobytes()
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 2**32), channels=st.sampled_from((1, 2)), frames=st.integers(0, 5))
-def test_copy_with_its_header_is_the_same_file(seed: int, channels: int, frames: int) -> None:
-    rng = np.random.default_rng(seed)
-    data = bytearray(rng.bytes(2048 + frames * channels * 212))
-    data[:4] = b"\x00\x08\x00\x00"
-    data[264] = channels
-    reader = AeaReader(io.BytesIO(bytes(data)))
-    copy = io.BytesIO()
-    with AeaWriter(copy, reader.channels, header=reader.header) as writer:
-        for units in reader.blocks(2):
-            writer.write(units)
-    assert copy.getvalue() == data
 
 
 @pytest.mark.parametrize(

@@ -33,17 +33,6 @@ def assert_same(fields: UnitArrays, expected: UnitArrays) -> None:
         assert (field == other).all(), name
 
 
-# Golden -------------------------------------------------------------------------------------------
-
-
-def test_golden_units_unpack_to_the_fields_of_their_encoder_and_pack_to_its_bytes(golden: Golden) -> None:
-    units, fields = golden
-    assert_same(unpack_units(units), fields)
-    packed = pack_units(*fields)
-    assert packed.dtype == np.uint8
-    assert (packed == units).all()
-
-
 # Shapes and dtypes --------------------------------------------------------------------------------
 
 
@@ -160,21 +149,6 @@ def test_any_fields_pack_as_one_at_a_time_whatever_their_neighbours_or_both_refu
         assert str(caught.value) == f"{error} (sound unit [{last}])"  # noqa: PT017
     else:
         assert pack_units(**fields)[last].tobytes() == packed
-
-
-def test_thousands_of_units_agree_with_one_at_a_time(golden_units: NDArray[np.uint8]) -> None:
-    # Random values under golden headers: every bit of the values is in play, beside every neighbour.
-    rng = np.random.default_rng(1)
-    units = golden_units[rng.integers(0, len(golden_units), 3000)]
-    start = 16 + 10 * unpack_units(units).n_bfu
-    units = np.where(8 * np.arange(212) >= start[:, None], rng.integers(0, 256, units.shape, np.uint8), units)
-    fields = unpack_units(units)
-    assert_same(UnitArrays(*(field[::20] for field in fields)), one_by_one(units[::20]))
-    again = pack_units(*fields)
-    assert_same(unpack_units(again), fields)
-    for i in range(0, 3000, 20):
-        residue = SoundUnit.unpack(units[i]).residue or bytes(212)
-        assert (again[i] | np.frombuffer(residue, np.uint8) == units[i]).all()
 
 
 # Errors -------------------------------------------------------------------------------------------

@@ -9,11 +9,6 @@ from atrac_bitstream import tables as t
 FLOAT64_TOLERANCE = 1e-14
 """A few units in the last place of a power of two taken in float64."""
 
-STARTS_SHORT = {
-    "low": [0, 32, 64, 96, 8, 40, 72, 104, 12, 44, 76, 108, 20, 52, 84, 116, 26, 58, 90, 122],
-    "mid": [128, 160, 192, 224, 134, 166, 198, 230, 141, 173, 205, 237, 150, 182, 214, 246],
-    "high": [*range(256, 481, 32), *range(268, 493, 32)],
-}
 
 # Sums by hand, as sums over runs of equal BFUs: 4 x 8 + 4 x 4 + 4 x 8 + 8 x 6 = 128, and so on.
 INTEGER_TABLES = {
@@ -62,27 +57,11 @@ def test_scale_factors_are_thirds_of_octaves_up_to_one() -> None:
     assert t.SCALE_FACTORS.sum() == pytest.approx(geometric, rel=64 * FLOAT64_TOLERANCE)
 
 
-def test_no_integer_or_float_table_of_the_module_goes_untested() -> None:
-    arrays = {name for name, value in vars(t).items() if isinstance(value, np.ndarray | tuple)}
-    assert arrays == {*INTEGER_TABLES, "SCALE_FACTORS", "BANDS"}
-
-
-def test_bands_follow_one_another() -> None:
-    assert t.BANDS == (t.LOW, t.MID, t.HIGH) == (slice(0, 128), slice(128, 256), slice(256, 512))
-    assert tuple(band.stop - band.start for band in t.BANDS) == t.BAND_SIZES
-    assert len(t.BANDS) == t.N_BANDS == 3
-    assert t.HIGH.stop == t.FRAME_SAMPLES == 512
-
-
 def test_bfus_follow_one_another_and_fill_their_band() -> None:
     assert (np.diff(t.BFU_OFFSETS) == t.BFU_SIZES).all()
     assert [t.BFU_SIZES[np.equal(t.BFU_BANDS, band)].sum() for band in range(3)] == list(t.BAND_SIZES)
     assert (np.bincount(t.BFU_OF_VALUE) == t.BFU_SIZES).all()
     assert [t.SHORT_SIZE << mode for mode in t.BSM_SHORT] == list(t.BAND_SIZES)
-
-
-def test_short_starts_are_those_of_the_format() -> None:
-    assert t.BFU_STARTS_SHORT.tolist() == STARTS_SHORT["low"] + STARTS_SHORT["mid"] + STARTS_SHORT["high"]
 
 
 def test_short_order_matches_a_walk_over_the_bfus() -> None:
