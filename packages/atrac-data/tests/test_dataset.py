@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import pickle
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -127,36 +124,6 @@ def test_ranks_and_workers_together_get_each_frame_once(extracted, everything, b
         be_rank(rank, world)
         seen += names(frame_loader(extracted / "train", 64, SMALL, workers=workers, shuffle=30, seed=2))
     assert Counter(seen) == Counter(everything)
-
-
-SCRIPT = """
-import json, os, sys
-from pathlib import Path
-import torch.distributed as dist
-from atrac_data import frame_loader
-dist.init_process_group("gloo")
-rank, world = dist.get_rank(), dist.get_world_size()
-for workers in (0, 2):
-    if workers:  # torch.distributed alone must do too
-        del os.environ["RANK"], os.environ["WORLD_SIZE"]
-    loader = frame_loader(sys.argv[1], 64, ["units"], workers=workers, shuffle=20)
-    units = [unit.numpy().tobytes().hex() for batch in loader for unit in batch["units"]]
-    Path(sys.argv[2], f"{workers}-{rank}.json").write_text(json.dumps([world, units]))
-dist.barrier()
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_under_torchrun_get_each_frame_once(extracted, everything, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, tmp_path / "script.py", extracted / "train", tmp_path]
-    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=True)
-    for workers in (0, 2):
-        (world, first), (_, second) = (json.loads((tmp_path / f"{workers}-{r}.json").read_text()) for r in (0, 1))
-        assert (world, bool(first), bool(second)) == (2, True, True)
-        assert Counter(first + second) == Counter(unit.hex() for unit in everything)
 
 
 def test_shuffling_is_fixed_by_its_seed_and_an_epoch_can_be_read_again(extracted):

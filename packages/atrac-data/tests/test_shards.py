@@ -92,22 +92,6 @@ def test_wrong_runs_are_refused_and_leave_nothing(tmp_path, change, message: str
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("call", [1, 2])
-def test_a_full_disk_leaves_no_finished_shard(tmp_path, monkeypatch, call: int):
-    real, calls = os.fsync, []
-
-    def fail(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == call:
-            raise OSError(28, "No space left on device")
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "s.tar")
-    assert [path.name for path in tmp_path.iterdir()] == ["s.tar"] * (call - 1)
-
-
 def test_an_index_never_stands_beside_a_shard_that_is_not_its_own(tmp_path, monkeypatch):
     path = write(tmp_path / "s.tar")
     before = Shard(path).array(0, "pcm").copy()
