@@ -101,6 +101,7 @@ def test_signal_of_padding_alone_is_left_out(measure: Measure, generator: torch.
     estimate, reference = noisy_pair(generator, 2, 1100)
     mask = torch.tensor([[True], [False]]).expand(2, 1100)
     torch.testing.assert_close(measure(estimate, reference, mask), measure(estimate[0], reference[0]))
+    torch.testing.assert_close(measure(estimate, reference, mask, "sum"), measure(estimate[0], reference[0]))
     assert measure(estimate, reference, mask, "none")[1] == 0
     assert measure(estimate, reference, torch.zeros(1100)) == 0
 

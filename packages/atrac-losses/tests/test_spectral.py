@@ -20,10 +20,10 @@ FLOAT32_DB = 2e-2
 Signal = NDArray[np.float64]
 
 
-def naive_distance(estimate: Signal, reference: Signal, n_bins: int, floor: float) -> float:
-    window = scipy_signal.get_window("hann", 32)
-    transform = scipy_signal.ShortTimeFFT(window, 8, fs=1.0)
-    frames = -(-len(reference) // 8)
+def naive_distance(estimate: Signal, reference: Signal, n_fft: int, hop: int, n_bins: int, floor: float) -> float:
+    window = scipy_signal.get_window("hann", n_fft)
+    transform = scipy_signal.ShortTimeFFT(window, hop, fs=1.0)
+    frames = -(-len(reference) // hop)
     spectra = (transform.stft(x, p0=0, p1=frames)[:n_bins] / (window.sum() / 2.0) for x in (estimate, reference))
     a, b = (10.0 * np.log10(abs(x) ** 2 + 10.0 ** (floor / 10.0)) for x in spectra)
     return float(np.mean([math.sqrt(np.mean((x - y) ** 2)) for x, y in zip(a.T, b.T)]))
@@ -37,12 +37,20 @@ def pair() -> tuple[Signal, Signal]:
     return reference + rng.normal(0.0, 0.001, reference.shape), reference
 
 
-@pytest.mark.parametrize(("f_max", "n_bins"), [(None, 17), (22050.0, 17), (22049.0, 16), (5000.0, 4), (1.0, 1)])
+@pytest.mark.parametrize(
+    ("n_fft", "hop", "f_max", "n_bins"),
+    [
+        (32, 8, None, 17), (32, 8, 22050.0, 17), (32, 8, 22049.0, 16), (32, 8, 5000.0, 4), (32, 8, 1.0, 1),
+        (15, 4, None, 8), (32, 33, None, 17), (64, 130, None, 33),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("floor", [-100.0, -30.0])
-def test_distance_is_as_defined(pair: tuple[Signal, Signal], f_max: float | None, n_bins: int, floor: float) -> None:
-    expected = [naive_distance(e, r, n_bins, floor) for e, r in zip(*pair)]
+def test_distance_is_as_defined(
+    pair: tuple[Signal, Signal], n_fft: int, hop: int, f_max: float | None, n_bins: int, floor: float
+) -> None:
+    expected = [naive_distance(e, r, n_fft, hop, n_bins, floor) for e, r in zip(*pair)]
     estimate, reference = (torch.from_numpy(x) for x in pair)
-    measure = partial(log_spectral_distance, reduction="none", n_fft=32, hop=8, f_max=f_max, floor=floor)
+    measure = partial(log_spectral_distance, reduction="none", n_fft=n_fft, hop=hop, f_max=f_max, floor=floor)
     doubles, singles = measure(estimate, reference), measure(estimate.float(), reference.float())
     np.testing.assert_allclose(doubles.numpy(), expected, rtol=FLOAT64_TOLERANCE)
     np.testing.assert_allclose(singles.numpy(), expected, rtol=0, atol=FLOAT32_DB)
