@@ -34,10 +34,6 @@ SEED = 77
 """Of no split of the built-in corpus."""
 
 
-def test_every_decoder_is_held_to_something():
-    assert set(SAME) | {"neural"} == set(DECODERS)
-
-
 @pytest.mark.parametrize(("preset", "name"), [*product(ENCODERS, NAMES[:1]), *product([DEFAULT], NAMES[1:])])
 def test_files_of_every_encoder_play_in_ffmpeg_and_in_every_decoder(preset: str, name: str, tmp_path, write_sound):
     source, pcm = write_sound(name)

@@ -13,7 +13,6 @@ from atrac_bitstream import SoundUnit, pack_units, unpack_units
 from atrac_bitstream.tables import BFU_AMOUNTS, WORD_LENGTHS
 from atrac_codec import (
     StreamDecoder,
-    StreamEncoder,
     build_decoder,
     build_encoder,
     from_units,
@@ -66,13 +65,6 @@ def test_sound_units_unpack_to_the_golden_fields_and_pack_again(golden):
 def test_preset_bitexact_writes_every_golden_sound_unit(golden):
     units = to_units(build_encoder("bitexact")(golden.wave))[0].swapaxes(0, 1)
     assert np.array_equal(units, golden.sound_units)
-
-
-def test_preset_bitexact_writes_them_through_chunks_too(golden):
-    stream = StreamEncoder(build_encoder("bitexact"), channels=len(golden.pcm), frames_multiple=1)
-    wave = golden.wave[0].numpy()
-    units = np.concatenate([stream.push(wave[:, :70_001]), stream.push(wave[:, 70_001:]), stream.finish()])
-    assert np.array_equal(units[: len(golden.sound_units)], golden.sound_units)
 
 
 @torch.no_grad()

@@ -1,10 +1,8 @@
-"""Golden sound units, generators of legal and of broken ones, and files that misbehave, for all tests beside this."""
+"""Golden sound units, generated legal ones, and folders for files, for all tests beside this."""
 
-import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -116,21 +114,6 @@ def legal_units() -> st.SearchStrategy[SoundUnit]:
 
 
 @pytest.fixture(scope="session")
-def any_bytes(golden_units: NDArray[np.uint8]) -> st.SearchStrategy[bytes]:
-    """Any 212 bytes: at random, and golden sound units with up to eight bytes changed."""
-    pick = st.integers(0, len(golden_units) - 1)
-    changes = st.lists(st.tuples(st.integers(0, 30) | st.integers(0, 211), st.integers(0, 255)), max_size=8)
-
-    def mutate(unit: int, changes: list[tuple[int, int]]) -> bytes:
-        data = bytearray(golden_units[unit].tobytes())
-        for place, value in changes:
-            data[place] = value
-        return bytes(data)
-
-    return st.binary(min_size=212, max_size=212) | st.builds(mutate, pick, changes)
-
-
-@pytest.fixture(scope="session")
 def silence() -> Callable[..., SoundUnit]:
     """Make a silent sound unit in which some fields are replaced."""
 
@@ -142,22 +125,6 @@ def silence() -> Callable[..., SoundUnit]:
 
 
 # Files --------------------------------------------------------------------------------------------
-
-
-class _Trickle:
-    """Reads like a socket: cannot seek, and gives at most a few bytes at a time."""
-
-    def __init__(self, data: bytes, most: int) -> None:
-        self._file, self._most = io.BytesIO(data), most
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size if size < 0 else min(size, self._most))
-
-
-@pytest.fixture(scope="session")
-def trickle() -> Callable[[bytes, int], BinaryIO]:
-    """Make a file of some bytes that gives at most so many at a time and cannot seek."""
-    return _Trickle  # type: ignore[return-value]
 
 
 @pytest.fixture

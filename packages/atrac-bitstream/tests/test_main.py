@@ -50,7 +50,9 @@ def files(place: Path, stereo: NDArray[np.uint8]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["good", *DAMAGES])
-def test_info_prints_every_fact(kind: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_prints_every_fact_as_text_or_json(
+    kind: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["info", files[kind]]) == int(kind in DAMAGES)
     out, err = capsys.readouterr()
     assert err == ""
@@ -58,12 +60,6 @@ def test_info_prints_every_fact(kind: str, files: dict[str, str], capsys: pytest
     facts = {**vars(read_info(files[kind])), "damages": damages}
     assert out.splitlines() == [files[kind], *(f"  {name.replace('_', ' '):18} {facts[name]}" for name in facts)]
     assert "  title              クラシック\n  channels           2\n" in out
-
-
-@pytest.mark.parametrize("kind", ["good", *DAMAGES])
-def test_json_gives_one_object_per_file_and_line(
-    kind: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
     assert main(["info", "--json", files[kind], files["good"]]) == int(kind in DAMAGES)
     one, two = capsys.readouterr().out.splitlines()
     assert one == json.dumps({"file": files[kind], **asdict(read_info(files[kind]))})

@@ -111,11 +111,6 @@ def test_nothing_temporary_is_left_when_a_file_object_fails(temporary: Path) -> 
     assert content(temporary) == {}
 
 
-def test_missing_folder_is_an_os_error(place: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        WholeFile(place / "none" / "file.bin")
-
-
 def test_a_link_keeps_leading_to_the_file_and_a_device_is_not_replaced(place: Path) -> None:
     real = place / "elsewhere" / "real.bin"
     real.parent.mkdir()
