@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from atrac_bitstream import CODEC_DELAY, read_info
@@ -34,9 +35,16 @@ SEED = 77
 """Of no split of the built-in corpus."""
 
 
+def write_sound(folder: Path, name: str) -> tuple[Path, np.ndarray]:
+    """Write a built-in sound that nothing was trained on; return its path and samples."""
+    pcm = render(name, seconds=1.5, seed=SEED, channels=2)
+    soundfile.write(folder / "in.wav", pcm.T, 44100, "FLOAT")
+    return folder / "in.wav", pcm
+
+
 @pytest.mark.parametrize(("preset", "name"), [*product(ENCODERS, NAMES[:1]), *product([DEFAULT], NAMES[1:])])
-def test_files_of_every_encoder_play_in_ffmpeg_and_in_every_decoder(preset: str, name: str, tmp_path, write_sound):
-    source, pcm = write_sound(name)
+def test_files_of_every_encoder_play_in_ffmpeg_and_in_every_decoder(preset: str, name: str, tmp_path: Path):
+    source, pcm = write_sound(tmp_path, name)
     aea = tmp_path / "x.aea"
     encode_file(source, aea, build_encoder(preset))
     assert not read_info(aea).damages
@@ -54,19 +62,6 @@ def test_files_of_every_encoder_play_in_ffmpeg_and_in_every_decoder(preset: str,
             assert snr(ours, original) > standard - 4
         else:  # it looks for what was there before quantization
             assert snr(ours, original) > standard - 0.05
-
-
-@pytest.fixture
-def write_sound(tmp_path: Path):
-    """Write a built-in sound that nothing was trained on; return its path and samples."""
-    import soundfile
-
-    def write(name: str) -> tuple[Path, np.ndarray]:
-        pcm = render(name, seconds=1.5, seed=SEED, channels=2)
-        soundfile.write(tmp_path / "in.wav", pcm.T, 44100, "FLOAT")
-        return tmp_path / "in.wav", pcm
-
-    return write
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -103,8 +98,8 @@ def test_what_the_layer_gives_is_what_ffmpeg_makes_of_its_bytes(training: bool, 
 
 @pytest.mark.parametrize("preset", ENCODERS)
 @torch.no_grad()
-def test_the_layer_and_files_decide_alike(preset: str, tmp_path, write_sound):
-    source, pcm = write_sound("music")
+def test_the_layer_and_files_decide_alike(preset: str, tmp_path: Path):
+    source, pcm = write_sound(tmp_path, "music")
     encode_file(source, tmp_path / "x.aea", build_encoder(preset))
     decode_file(tmp_path / "x.aea", tmp_path / "x.wav", build_decoder(), samples="float")
     codec = NNFullCodec.from_pretrained(preset)

@@ -9,10 +9,7 @@ from torch import Tensor
 from atrac_codec import NNFullCodec
 from atrac_data import NAMES, render
 
-PAIRS = [
-    ("neural-stages", "neural-stages"),
-    ("neural", "neural"),
-]
+PAIRS = [("neural-stages", "neural-stages"), ("neural", "neural")]
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,10 @@
 """Repaired files: every unit readable, whole frames, a true count, and not a bit else changed."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -119,10 +121,16 @@ def test_existing_target_is_kept_by_what_fails_and_else_replaced(
     assert path.read_bytes() == aea_bytes
 
 
-def test_a_file_is_repaired_in_its_place(place: Path, aea_bytes: bytes) -> None:
-    path = place / "out.aea"
-    path.write_bytes(with_damage(aea_bytes, 5)[:-3])
-    expected = repaired(path.read_bytes())
+def test_a_file_is_repaired_in_place_or_stays(place: Path, aea_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, damaged = place / "out.aea", with_damage(aea_bytes, 5)[:-3]
+    path.write_bytes(damaged)
+    for function in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, Mock(side_effect=OSError("the disk is broken")))
+            with pytest.raises(OSError, match="the disk is broken"):
+                repair_file(path, path, SilenceDamage())
+        assert [file.read_bytes() for file in place.iterdir()] == [damaged]
+    expected = repaired(damaged)
     assert repair_file(path, str(path), SilenceDamage(), block=2) == expected[1]
     assert path.read_bytes() == expected[0]
     assert list(place.iterdir()) == [path]
