@@ -87,7 +87,7 @@ ENCODERS: Final[dict[str, Row]] = {
     "neural": {
         **_REFERENCE_ENCODER,
         "qmf": Trained("qmf-a64bc2db"),
-        "transient": Trained("transient-07516311"),
+        "transient": Trained("transient-65a53449"),
         "mdct": Trained("mdct-6d951916"),
         "allocator": m.NeuralRateDistortionAllocator,
     },
