@@ -44,8 +44,8 @@ on; where the data is the built-in corpus, none were. The recordings measured on
 recording. The quantizer takes its table of scale factors from the trained scaler.
 
 On another processor of the same kind (both x86-64 with AVX-512), the same commands wrote the same bytes for all stages
-that are trained on the built-in corpus. Of those trained on recordings, the allocator and the dequantizer of original values
-came out with other last bits and the same scores: torch's CPU kernels depend on the processor.
+that are trained on the built-in corpus. Of those trained on recordings, the allocator and the dequantizer of original
+values came out with other last bits and the same scores: torch's CPU kernels depend on the processor.
 """
 
 
