@@ -13,14 +13,12 @@ import pytest
 
 from atrac_train.evaluation.media import ORIGINAL, Media, flac
 from atrac_train.evaluation.report import write_report
-from atrac_train.evaluation.results import Bits, Evaluation, Item, Row, Settings
-from atrac_train.evaluation.statistics import bits_by_encoder, summarise
+from atrac_train.evaluation.results import Item, Row, summed_up
 
 _HELPERS = runpy.run_path(str(Path(__file__).with_name("browser.py")))
 PROGRAM, Browser = _HELPERS["PROGRAM"], _HELPERS["Browser"]
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium")
 EVIL = "<b>&\"'</script>.wav"
-SIGNS = {"SNR (dB)": 1, "NMR (dB)": -1, "Grade": 1}
 FIRST = "7"
 """A number, as keys of JavaScript objects are not kept in order."""
 LEVELS = (0.1, 0.2, 0.4)
@@ -31,24 +29,18 @@ NOISE = np.random.default_rng(0).uniform(-1, 1, int(SECONDS * 44100)).astype(np.
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report on two recordings by two encoders: each version is the same noise at its own level."""
-    bits = Bits(10, 1, 900.0, 1000.0, 40.0, [0.1, 0.2, 0.3], [2.0] * 52)
     rows = []
     for k, name in enumerate((EVIL, "plain.wav")):
-        rows.append(Row(name, FIRST, "ffmpeg", {"SNR (dB)": 10.0 + k, "NMR (dB)": -3.0, "Grade": -1.0}, {}, bits, None))
-        missing = {"Grade": "no number"}
+        rows.append(Row(name, FIRST, "ffmpeg", {"SNR (dB)": 10.0 + k, "NMR (dB)": -3.0, "Grade": -1.0}))
         scores = {"SNR (dB)": 12.0 - 2 * k, "NMR (dB)": -3.0, "Grade": None}
-        rows.append(Row(name, "<two>", "ffmpeg", scores, missing, bits, None))
+        rows.append(Row(name, "<two>", "ffmpeg", scores, {"Grade": "no number"}))
     items = [Item(EVIL, SECONDS, 2, "speech"), Item("plain.wav", SECONDS, 1, "transients")]
-    settings = Settings("test", 0.0, 0.0, [FIRST, "<two>"], ["ffmpeg"], {}, {}, {})
-    evaluation = Evaluation(
-        settings, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows,
-        bits_by_encoder(rows), summarise(rows, items, SIGNS),
-    )  # fmt: skip
+    evaluation = summed_up({}, {"SNR (dB)": "more", "NMR (dB)": "less", "Grade": "more"}, items, rows)
     names = (ORIGINAL, FIRST, "<two>")
     sounds = {name: flac(np.stack([level * NOISE] * 2)) for name, level in zip(names, LEVELS)}
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(evaluation, [Media(EVIL, sounds), Media("plain.wav", sounds)], b"", path)
-    return path
+    folder = tmp_path_factory.mktemp("report")
+    write_report(evaluation, [Media(name, sounds, b"") for name in (EVIL, "plain.wav")], folder)
+    return folder / "report.html"
 
 
 @pytest.fixture
@@ -61,8 +53,7 @@ def browser(page: Path) -> Iterator[Any]:
 
 def test_it_is_one_file_that_fetches_nothing(page: Path):
     text = page.read_text()
-    assert [path.name for path in page.parent.iterdir()] == ["report.html"]
-    assert not re.search(r"<!--\w", text)
+    assert not re.search(r"{%|{{", text)
     assert not re.search(r"""<[^>]*\s(?:src|href)=["'](?!data:|#)""", text)
     assert "http" not in re.sub(r"http-equiv", "", text)
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from atrac_train.evaluation.results import ALL, Bits, Interval, Item, Row, Summary, labels
-from atrac_train.evaluation.statistics import bits_by_encoder, interval, summarise
+from atrac_train.evaluation.bits import Bits
+from atrac_train.evaluation.kinds import ALL
+from atrac_train.evaluation.results import Item, Row, labels, summed_up
+from atrac_train.evaluation.statistics import Interval, Summary, interval
 
-SIGNS = {"SNR": 1, "NMR": -1}
+SCORES = {"SNR": "more", "NMR": "less"}
 NAMES = ("a", "b", "c")
+Numbers = list[float | None]
 
 
-def row(recording: str, encoder: str, snr: float | None, nmr: float | None, bits: Bits | None = None) -> Row:
-    return Row(recording, encoder, "ffmpeg", {"SNR": snr, "NMR": nmr}, {}, bits, None)
-
-
-def item(name: str, kind: str = "speech") -> Item:
-    return Item(name, 1.0, 1, kind)
-
-
-def by_key(summary: list[Summary]) -> dict[tuple[str, str, str], Summary]:
-    return {(one.encoder, one.kind, one.score): one for one in summary}
+def summarised(snr: dict[str, Numbers], nmr: dict[str, Numbers], *kinds: str) -> dict[tuple[str, str, str], Summary]:
+    """Return summaries by encoder, kind and score, of the scores of each encoder for recordings a, b, c."""
+    rows = [
+        Row(name, encoder, "ffmpeg", {"SNR": one, "NMR": other})
+        for encoder in snr
+        for name, one, other in zip(NAMES, snr[encoder], nmr[encoder])
+    ]
+    items = [Item(name, 1.0, 1, kind) for name, kind in zip(NAMES, kinds or ["speech"] * 3)]
+    items = [item for item in items if item.path in {row.recording for row in rows}]
+    return {(one.encoder, one.kind, one.score): one for one in summed_up({}, SCORES, items, rows).summary}
 
 
 def test_interval_of_two_values_spans_both():
@@ -45,9 +46,8 @@ def test_interval_needs_values():
 
 
 def test_differences_go_recording_by_recording():
-    rows = [row(name, "first", 10.0 * k, -5.0) for k, name in enumerate(NAMES)]
-    rows += [row(name, "other", 10.0 * k + 1, -5.0) for k, name in enumerate(NAMES)]
-    found = by_key(summarise(rows, map(item, NAMES), SIGNS))
+    snr: dict[str, Numbers] = {"first": [0.0, 10.0, 20.0], "other": [1.0, 11.0, 21.0]}
+    found = summarised(snr, {"first": [-5.0] * 3, "other": [-5.0] * 3})
     other = found["other", ALL, "SNR"]
     assert other.difference == Interval(1.0, 1.0, 1.0)
     assert other.value.high - other.value.low > 5
@@ -56,27 +56,26 @@ def test_differences_go_recording_by_recording():
     assert found["other", ALL, "NMR"].equal == [*NAMES]
 
 
-def test_less_is_better_where_the_sign_says_so():
-    rows = [row("a", "first", 1.0, 1.0), row("b", "first", 1.0, 1.0)]
-    rows += [row("a", "other", 2.0, 2.0), row("b", "other", 0.0, 0.0)]
-    found = by_key(summarise(rows, map(item, "ab"), SIGNS))
-    assert (found["other", ALL, "SNR"].better, found["other", ALL, "SNR"].worse) == (["a"], ["b"])
-    assert (found["other", ALL, "NMR"].better, found["other", ALL, "NMR"].worse) == (["b"], ["a"])
+def test_less_is_better_where_the_score_says_so():
+    numbers: dict[str, Numbers] = {"first": [1.0, 1.0], "other": [2.0, 0.0]}
+    found = summarised(numbers, numbers)
+    for score, better, worse in (("SNR", "a", "b"), ("NMR", "b", "a")):
+        other = found["other", ALL, score]
+        assert (other.better, other.worse) == ([better], [worse])
+        assert other.difference == Interval(0.0, -1.0, 1.0)
 
 
 def test_only_recordings_count_that_all_have_a_score_for():
-    rows = [row("a", "first", 1.0, 1.0), row("b", "first", 100.0, 1.0)]
-    rows += [row("a", "other", 3.0, None), row("b", "other", None, None)]
-    found = by_key(summarise(rows, map(item, "ab"), SIGNS))
+    numbers: dict[str, Numbers] = {"first": [1.0, 100.0], "other": [3.0, None]}
+    found = summarised(numbers, numbers)
     assert found["first", ALL, "SNR"].value.mean == 1.0
     assert found["other", ALL, "SNR"].recordings == 1
 
 
 @pytest.mark.parametrize("silent", ["first", "other"])
 def test_a_pair_without_scores_does_not_hide_the_others(silent: str):
-    snr = {"first": 1.0, "other": 2.0, "third": 3.0, silent: None}
-    rows = [row(name, encoder, value, None) for encoder, value in snr.items() for name in "ab"]
-    found = by_key(summarise(rows, map(item, "ab"), SIGNS))
+    snr: dict[str, Numbers] = {"first": [1.0] * 2, "other": [2.0] * 2, "third": [3.0] * 2, silent: [None] * 2}
+    found = summarised(snr, {encoder: [None] * 2 for encoder in snr})
     assert {key for key in found if key[1] == ALL} == {(name, ALL, "SNR") for name in snr if name != silent}
     third = found["third", ALL, "SNR"]
     assert third.value.mean == 3.0
@@ -85,18 +84,22 @@ def test_a_pair_without_scores_does_not_hide_the_others(silent: str):
 
 
 def test_kinds_are_summarised_apart():
-    rows = [row(name, "first", float(k), 0.0) for k, name in enumerate(NAMES)]
-    items = [item("a", "speech"), item("b", "transients"), item("c", "transients")]
-    found = by_key(summarise(rows, items, SIGNS))
+    numbers: dict[str, Numbers] = {"first": [0.0, 1.0, 2.0]}
+    found = summarised(numbers, numbers, "speech", "transients", "transients")
     means = {kind: found["first", kind, "SNR"].value.mean for kind in (ALL, "speech", "transients")}
     assert means == {ALL: 1.0, "speech": 0.0, "transients": 1.5}
 
 
 def test_bits_are_means_over_sound_units():
-    few, many = (Bits(n, n, x, 2 * x, x, [x] * 3, [x] * 52) for n, x in ((1, 10.0), (3, 2.0)))
-    rows = [row("a", "one", 1.0, 1.0, few), row("b", "one", 1.0, 1.0, many), row("c", "one", None, None)]
-    again = [dataclasses.replace(one, decoder="standard") for one in rows]  # the same files by another decoder
-    assert bits_by_encoder(rows + again) == {"one": Bits(4, 4, 4.0, 8.0, 4.0, [4.0] * 3, [4.0] * 52)}
+    def bits(units: int, over: int, x: float) -> Bits:
+        numbers = {"used": x, "budget": 2 * x, "n_bfu": x, "short_share": [x] * 3, "word_length": [x] * 52}
+        return {"units": units, "over_budget": over, **numbers}
+
+    files = {"a": bits(1, 1, 10.0), "b": bits(3, 3, 2.0), "c": None}
+    rows = [  # decoders get the same files
+        Row(name, "one", decoder, bits=own) for name, own in files.items() for decoder in ("ffmpeg", "standard")
+    ]
+    assert summed_up({}, SCORES, [], rows).bits == {"one": bits(4, 4, 4.0)}
 
 
 def test_pairs_go_by_the_encoder_alone_where_there_is_one_decoder():

@@ -8,19 +8,17 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from atrac_bitstream import AeaReader
 from atrac_codec import StreamDecoder, build_decoder, build_encoder, encode_file
 from atrac_codec.outside import ffmpeg_decode
-from atrac_train.evaluation.outside import Program, ProgramError
+from atrac_train.evaluation.outside import ENCODER_PLACES, Program, ProgramError, Sound
 
-PLACES: Final = ("in", "out")
 FFMPEG: Final = "ffmpeg"
 """Name of the default decoder, an independent one, to avoid self-grading."""
-Encode = Callable[[Path, Path], None]
+Encode = Callable[[Path, Path], object]
 """Encodes a 16-bit WAV file, the first path, to an AEA file, the second."""
-Decode = Callable[[Path], NDArray[np.float32]]
+Decode = Callable[[Path], Sound]
 """Returns the samples of an AEA file, with the codec's delay. Shape: [C, N]."""
 
 
@@ -39,20 +37,16 @@ def preset_encoder(name: str, device: torch.device) -> Encode:
     """
     preset, _, effort = name.partition("@")
     encoder = build_encoder(preset, effort or "default").to(device).eval()
-
-    def encode(wav: Path, aea: Path) -> None:
-        encode_file(wav, aea, encoder)
-
-    return encode
+    return lambda wav, aea: encode_file(wav, aea, encoder)
 
 
-def peer_encoder(peer: Program) -> Encode:
+def outside_encoder(program: Program) -> Encode:
     """Return the encoder of an outside program."""
 
     def encode(wav: Path, aea: Path) -> None:
-        peer.run(**dict(zip(PLACES, (wav, aea))))
+        program.run(**dict(zip(ENCODER_PLACES, (wav, aea))))
         if not aea.exists():
-            raise ProgramError(f"{peer.name}: no file")
+            raise ProgramError(f"{program.name}: no file")
 
     return encode
 
@@ -63,7 +57,7 @@ def decoder(name: str, device: torch.device) -> Decode:
         return lambda aea: ffmpeg_decode(aea.read_bytes()).astype(np.float32, copy=False)
     module = build_decoder(name).to(device).eval()
 
-    def decode(aea: Path) -> NDArray[np.float32]:
+    def decode(aea: Path) -> Sound:
         with AeaReader(aea) as reader:
             stream = StreamDecoder(module, reader.channels)
             return np.concatenate([stream.push(reader.read()), stream.finish()], axis=1)

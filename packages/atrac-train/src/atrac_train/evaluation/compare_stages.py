@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -34,8 +33,8 @@ from atrac_train.tracking import write_json
 TEACHER: Final = "bitexact"
 SECONDS: Final = 10.0
 """Length of a built-in sound, unless --longest states another."""
-Sound = tuple[str, Callable[[], Iterable[NDArray[np.float32]]]]
-"""Name of a recording, and a function that yields its samples in blocks [C, n]."""
+Sound = tuple[str, Iterator[NDArray[np.float32]]]
+"""Name of a recording, and its samples in blocks [C, n], which are read when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def compare(args: Arguments) -> dict[str, Any]:
     args.output.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(teacher, candidate)
     for name, blocks in tracked(sounds, "recordings"):
-        comparison.add(name, blocks())
+        comparison.add(name, blocks)
     return {
         "teacher": TEACHER,
         "encoder": args.encoder,
@@ -101,11 +100,10 @@ def compare(args: Arguments) -> dict[str, Any]:
 
 def recordings(folder: Path | None, split: str, longest: float) -> list[Sound]:
     """List the recordings to compare. Raises: ValueError, AtracError, OSError: there are none, or no folder."""
-    if folder is None:
-        seeds = [seed for own in (SPLITS if split == ALL_SPLITS else (split,)) for seed in SEEDS[own]]
-        pieces = [(name, seed) for seed in seeds for name in NAMES]
-        return [(f"{name}-{seed:03d}", partial(_rendered, name, seed, longest or SECONDS)) for name, seed in pieces]
-    return [(one.path, partial(_read, folder / one.path, longest)) for one in of_split(folder, split)]
+    if folder is not None:
+        return [(one.path, _read(folder / one.path, longest)) for one in of_split(folder, split)]
+    seeds = [seed for own in (SPLITS if split == ALL_SPLITS else (split,)) for seed in SEEDS[own]]
+    return [(f"{name}-{seed:03d}", _rendered(name, seed, longest or SECONDS)) for seed in seeds for name in NAMES]
 
 
 def _rendered(name: str, seed: int, seconds: float) -> Iterator[NDArray[np.float32]]:

@@ -20,18 +20,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from atrac_bitstream import AtracError, write_whole
+from atrac_bitstream import AtracError
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import DEFAULT, read_audio
-from atrac_train.evaluation import coders, judges, scores
+from atrac_train.evaluation import coders, outside, scores
 from atrac_train.evaluation.kinds import KINDS_FILE, SPEECH, kind_of, read_kinds
 from atrac_train.evaluation.media import ORIGINAL, Media
-from atrac_train.evaluation.outside import Program
-from atrac_train.evaluation.panel import Panel, Pending
+from atrac_train.evaluation.panel import Panel
 from atrac_train.evaluation.recordings import of_split, tracked
 from atrac_train.evaluation.report import write_report
-from atrac_train.evaluation.results import Evaluation, Item, Settings, versions
-from atrac_train.evaluation.statistics import bits_by_encoder, summarise
+from atrac_train.evaluation.results import Evaluation, Item, Row, summed_up, versions
 from atrac_train.evaluation.tables import show
 
 _Seconds = Annotated[float, tyro.conf.arg(metavar="S")]
@@ -89,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluation, media = evaluate(args)
         evaluation.write(args.output / "evaluation.json")
         if args.report:
-            write_media(evaluation, media, args.output)
+            write_report(evaluation, media, args.output)
     except (AtracError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -104,13 +102,13 @@ def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
     Raises: AtracError, OSError, ValueError: an argument or a recording is wrong.
     """
     device = coders.found_device(args.device)
-    peers = [Program.of("--peer", text, coders.PLACES) for text in args.peer]
-    asked = [Program.of("--judge", text, judges.PLACES) for text in args.judge]
+    peers = [outside.Program.of("--peer", text, outside.ENCODER_PLACES) for text in args.peer]
+    judges = [outside.Program.of("--judge", text, outside.JUDGE_PLACES) for text in args.judge]
     presets = args.encoder or (() if args.peer else (DEFAULT,))
     unique("--encoder and --peer", [ORIGINAL, *presets, *(peer.name for peer in peers)])
-    unique("--judge", [*scores.SCORES, *scores.SPEECH_SCORES, *(judge.name for judge in asked)])
+    unique("--judge", [*scores.SCORES, *scores.SPEECH_SCORES, *(judge.name for judge in judges)])
     encoders = {name: coders.preset_encoder(name, device) for name in presets}
-    encoders |= {peer.name: coders.peer_encoder(peer) for peer in peers}
+    encoders |= {peer.name: coders.outside_encoder(peer) for peer in peers}
     decoders = {name: coders.decoder(name, device) for name in args.decoder or (coders.FFMPEG,)}
     chosen = of_split(args.folder, args.split)
     beside = args.folder / KINDS_FILE
@@ -120,10 +118,10 @@ def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
 
     args.output.mkdir(parents=True, exist_ok=True)
     items: list[Item] = []
-    pending: list[Pending] = []
+    rows: list[Row] = []
     media: list[Media] = []
-    with tempfile.TemporaryDirectory() as scratch, judges.JudgePool(asked) as pool:
-        panel = Panel(encoders, decoders, pool, speech, Path(scratch), args.report_longest if args.report else 0.0)
+    with tempfile.TemporaryDirectory() as scratch, outside.grading(judges) as grade:
+        panel = Panel(encoders, decoders, grade, speech, Path(scratch), args.report_longest if args.report else 0.0)
         for recording in tracked(chosen, "recordings"):
             pcm = read_audio(args.folder / recording.path)
             if pcm.shape[1] < args.shortest * SAMPLE_RATE or not pcm.size:
@@ -132,30 +130,27 @@ def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
             seconds = round(original.shape[1] / SAMPLE_RATE, 3)
             items.append(Item(recording.path, seconds, len(original), kind_of(recording.path, kinds)))
             measured, seen = panel.measure(items[-1], wav, original)
-            pending += measured
+            rows += measured
             media += [seen] if seen else []
-        rows = [one.settle() for one in pending]
     if not rows:
         raise ValueError(f"{args.folder}: no recordings of split {args.split} that are long enough")
-    signs = dict(scores.SCORES)
+    better = dict(scores.SCORES)
     if any(item.kind == SPEECH for item in items):
-        signs |= {name: scores.SPEECH_SCORES[name] for name in speech}
+        better |= {name: scores.SPEECH_SCORES[name] for name in speech}
         for name, package in lacking.items():
             print(f"{name} is left out: the package {package} is missing", file=sys.stderr)
-    signs |= {judge.name: 1 for judge in asked}
-    settings = Settings(
-        args.split,
-        args.shortest,
-        args.longest,
-        list(presets),
-        list(decoders),
-        {peer.name: peer.command for peer in peers},
-        {judge.name: judge.command for judge in asked},
-        versions(),
-    )
-    better = {name: "more" if sign > 0 else "less" for name, sign in signs.items()}
-    summary = summarise(rows, items, signs)
-    return Evaluation(settings, better, items, rows, bits_by_encoder(rows), summary), media
+    better |= {judge.name: "more" for judge in judges}
+    settings = {
+        "split": args.split,
+        "shortest": args.shortest,
+        "longest": args.longest,
+        "encoders": list(presets),
+        "decoders": list(decoders),
+        "peers": {peer.name: peer.command for peer in peers},
+        "judges": {judge.name: judge.command for judge in judges},
+        "versions": versions(),
+    }
+    return summed_up(settings, better, items, rows), media
 
 
 def unique(option: str, names: Sequence[str]) -> None:
@@ -163,20 +158,6 @@ def unique(option: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{option}: {twice[0]!r} comes twice or is taken, allowed once")
-
-
-def write_media(evaluation: Evaluation, media: Sequence[Media], output: Path) -> None:
-    """Write the report, and its pictures in a folder. Raises: OSError."""
-    from atrac_train.evaluation.pictures import draw_bits  # loads matplotlib
-
-    folder, bits = output / "pictures", b""
-    if evaluation.bits:
-        bits = draw_bits(evaluation.bits, folder / "bits.png").read_bytes()
-    for one in media:
-        target = folder / f"{one.recording}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, one.picture)
-    write_report(evaluation, media, bits, output / "report.html")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+ALL: Final = "all"
+"""Kind of a summary over the recordings of all kinds."""
 SPEECH: Final = "speech"
 """Kind whose recordings get the measures of speech too."""
 UNNAMED: Final = "unnamed"

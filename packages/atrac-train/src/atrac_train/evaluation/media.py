@@ -25,12 +25,12 @@ class Media:
     Args:
         recording: path that names it.
         sounds: FLAC file of each version, `ORIGINAL` first.
-        picture: a PNG file; empty for none.
+        picture: a PNG file.
     """
 
     recording: str
     sounds: dict[str, bytes]
-    picture: bytes = b""
+    picture: bytes
 
 
 def flac(sound: NDArray[np.float32]) -> bytes:

@@ -8,39 +8,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from atrac_train.evaluation.bits import Bits, total_bits
+from atrac_train.evaluation.kinds import ALL, UNNAMED
+from atrac_train.evaluation.statistics import Summary, summarise
 from atrac_train.tracking import write_json
 
 SCHEMA: Final = "atrac-evaluation/2"
-ALL: Final = "all"
-"""Kind of a summary over the recordings of all kinds."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of an evaluation, and the versions of the packages that measured.
-
-    Args:
-        split: which recordings of the folder.
-        shortest, longest: seconds that a recording must have, and that are taken of it; 0 for all.
-        encoders, decoders: presets, codec folders and names, as given.
-        peers, judges: outside programs, name to command.
-        versions: of packages and Python.
-    """
-
-    split: str
-    shortest: float
-    longest: float
-    encoders: list[str]
-    decoders: list[str]
-    peers: dict[str, str]
-    judges: dict[str, str]
-    versions: dict[str, str]
+Pair = tuple[str, str]
+"""Names of an encoder and a decoder."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +39,9 @@ class Item:
     kind: str
 
 
-@dataclass(frozen=True)
-class Bits:
-    """How an encoder spends the bits of its sound units.
-
-    Args:
-        units: number of sound units.
-        over_budget: those whose values take more bits than an encoder may fill.
-        used, budget: bits of values, and how many there may be; mean over units.
-        n_bfu: mean.
-        short_share: share of units with short blocks, by band.
-        word_length: bits per value, by BFU; mean over units, 0 where a unit does not carry the BFU.
-    """
-
-    units: int
-    over_budget: int
-    used: float
-    budget: float
-    n_bfu: float
-    short_share: list[float]
-    word_length: list[float]
-
-
-@dataclass(frozen=True)
+@dataclass
 class Row:
-    """A recording by an encoder and a decoder.
+    """A recording by an encoder and a decoder; filled in while it is measured.
 
     Args:
         scores: by name; the measures of speech are there for speech only.
@@ -94,44 +53,10 @@ class Row:
     recording: str
     encoder: str
     decoder: str
-    scores: dict[str, float | None]
-    missing: dict[str, str]
-    bits: Bits | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over recordings and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One score of an encoder and a decoder, over the recordings of a kind for which all pairs have it.
-
-    A pair without any score there is left out, so that the others can be compared.
-
-    Args:
-        kind: of content, or `all`.
-        recordings: how many.
-        difference: to the first pair, recording by recording; None for the first pair itself, or if it is left out.
-        better, equal, worse: recordings in which the pair is better than the first one, equal to it, or worse.
-    """
-
-    encoder: str
-    decoder: str
-    kind: str
-    score: str
-    recordings: int
-    value: Interval
-    difference: Interval | None
-    better: list[str]
-    equal: list[str]
-    worse: list[str]
+    scores: dict[str, float | None] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    bits: Bits | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,11 +64,12 @@ class Evaluation:
     """All results.
 
     Args:
+        settings: options of the command, encoders, decoders, commands of outside programs, and versions of packages.
         scores: name of each score to whether `more` or `less` of it is better.
         bits: of each encoder, over all recordings.
     """
 
-    settings: Settings
+    settings: dict[str, Any]
     scores: dict[str, str]
     recordings: list[Item]
     rows: list[Row]
@@ -151,16 +77,11 @@ class Evaluation:
     summary: list[Summary]
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Encoder and decoder, in the order of the rows; the others are compared with the first."""
-        return list(dict.fromkeys((row.encoder, row.decoder) for row in self.rows))
+    def labels(self) -> dict[Pair, str]:
+        """Names of the pairs in the order of the rows, see `labels`; the others are compared with the first."""
+        return labels((row.encoder, row.decoder) for row in self.rows)
 
-    @property
-    def labels(self) -> dict[tuple[str, str], str]:
-        """Names of the pairs, see `labels`."""
-        return labels(self.pairs)
-
-    def of(self, kind: str, score: str) -> dict[tuple[str, str], Summary]:
+    def of(self, kind: str, score: str) -> dict[Pair, Summary]:
         """Return a score's summaries by pair; there are none if no recording has it from all pairs."""
         return {(one.encoder, one.decoder): one for one in self.summary if (one.kind, one.score) == (kind, score)}
 
@@ -174,15 +95,41 @@ class Evaluation:
         write_json(path, {"schema": SCHEMA} | asdict(self))
 
 
-def labels(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+def summed_up(
+    settings: dict[str, Any], scores: dict[str, str], recordings: Sequence[Item], rows: Sequence[Row]
+) -> Evaluation:
+    """Return an evaluation with the summaries of the rows, over all recordings and by kind, and of the bits."""
+    by_pair: dict[Pair, dict[str, Row]] = {}
+    files: dict[str, dict[str, Bits]] = {}
+    for row in rows:
+        by_pair.setdefault((row.encoder, row.decoder), {})[row.recording] = row
+        if row.bits:
+            files.setdefault(row.encoder, {})[row.recording] = row.bits
+    kinds: dict[str, list[str]] = {ALL: []}
+    for item in sorted(recordings, key=lambda item: item.kind):
+        for kind in {ALL, item.kind} - {UNNAMED}:
+            kinds.setdefault(kind, []).append(item.path)
+    summary: list[Summary] = []
+    for kind, names in kinds.items():
+        for score, better in scores.items():
+            columns = {
+                pair: {name: row.scores.get(score) for name, row in own.items()} for pair, own in by_pair.items()
+            }
+            summary += summarise(columns, names, kind, score, better)
+    bits = {encoder: total_bits(list(own.values())) for encoder, own in files.items()}
+    return Evaluation(settings, scores, [*recordings], [*rows], bits, summary)
+
+
+def labels(pairs: Iterable[Pair]) -> dict[Pair, str]:
     """Name pairs of encoder and decoder: by the encoder alone if all have the same decoder.
 
     Example:
         >>> labels([("reference", "ffmpeg"), ("rd", "ffmpeg")])
         {('reference', 'ffmpeg'): 'reference', ('rd', 'ffmpeg'): 'rd'}
     """
-    alone = len({decoder for _, decoder in pairs}) == 1
-    return {(encoder, decoder): encoder if alone else f"{encoder} to {decoder}" for encoder, decoder in pairs}
+    different = list(dict.fromkeys(pairs))
+    alone = len({decoder for _, decoder in different}) == 1
+    return {(encoder, decoder): encoder if alone else f"{encoder} to {decoder}" for encoder, decoder in different}
 
 
 def versions() -> dict[str, str]:
