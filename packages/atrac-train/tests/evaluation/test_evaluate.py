@@ -159,16 +159,17 @@ def test_judges_compare_stereo_files_without_delay_and_their_failures_are_counte
 
 
 def test_speech_that_a_file_names_gets_the_measures_of_speech(recordings: Path, tmp_path: Path, capsys, monkeypatch):
-    monkeypatch.setattr(scores, "missing_speech_packages", lambda: {"PESQ": "pesq"})
+    monkeypatch.setitem(sys.modules, "pesq", None)
     (recordings / "kinds.json").write_text(json.dumps({"mus*": SPEECH, "*": "drums"}))
     argv = [str(recordings), "-o", str(tmp_path / "out"), "--encoder", "bitexact"]
     assert evaluate.main(argv) == 0
-    assert capsys.readouterr().err == "PESQ is left out: the package pesq is missing\n"
+    assert "PESQ: bitexact has none in 1 recording (the package pesq is missing" in capsys.readouterr().err
     assert kinds(tmp_path / "out") == {"music.wav": SPEECH, "attacks.wav": "drums"}
     measured = {recording: row["scores"] for (recording, _, _), row in rows(tmp_path / "out").items()}
     assert 0.9 < measured["music.wav"]["STOI"] <= 1
     assert "STOI" not in measured["attacks.wav"]
-    assert "PESQ" not in numbers(tmp_path / "out")["scores"]
+    assert measured["music.wav"]["PESQ"] is None
+    assert not summaries(tmp_path / "out", "PESQ")
     found = summaries(tmp_path / "out", "SNR (dB)")
     assert [kind for _, kind in found] == [ALL, "drums", SPEECH]
     assert found["bitexact", SPEECH]["recordings"] == 1
@@ -190,8 +191,10 @@ def test_pesq_gets_speech_at_16_khz(monkeypatch):
     monkeypatch.setattr(fake, "NoUtterancesError", ArithmeticError, raising=False)
     monkeypatch.setitem(sys.modules, "pesq", fake)
     sound = render("music", seconds=0.5, seed=5, channels=2)
-    assert scores.speech_score("PESQ", sound, sound) == pytest.approx(3.5)
-    assert scores.speech_score("PESQ", 0 * sound, sound) is None
+    assert scores.measure(sound, sound, speech=True)[0]["PESQ"] == pytest.approx(3.5)
+    found, missing = scores.measure(0 * sound, sound, speech=True)
+    assert found["PESQ"] is None
+    assert missing["PESQ"] == "too little speech"
 
 
 def test_report_has_picture_and_sounds_of_each_recording(recordings: Path, tmp_path: Path):

@@ -113,15 +113,13 @@ def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
     chosen = of_split(args.folder, args.split)
     beside = args.folder / KINDS_FILE
     kinds = read_kinds(args.kinds or beside) if args.kinds or beside.exists() else {}
-    lacking = scores.missing_speech_packages()
-    speech = [name for name in scores.SPEECH_SCORES if name not in lacking]
 
     args.output.mkdir(parents=True, exist_ok=True)
     items: list[Item] = []
     rows: list[Row] = []
     media: list[Media] = []
     with tempfile.TemporaryDirectory() as scratch, outside.grading(judges) as grade:
-        panel = Panel(encoders, decoders, grade, speech, Path(scratch), args.report_longest if args.report else 0.0)
+        panel = Panel(encoders, decoders, grade, Path(scratch), args.report_longest if args.report else 0.0)
         for recording in tracked(chosen, "recordings"):
             pcm = read_audio(args.folder / recording.path)
             if pcm.shape[1] < args.shortest * SAMPLE_RATE or not pcm.size:
@@ -134,11 +132,7 @@ def evaluate(args: Arguments) -> tuple[Evaluation, list[Media]]:
             media += [seen] if seen else []
     if not rows:
         raise ValueError(f"{args.folder}: no recordings of split {args.split} that are long enough")
-    better = dict(scores.SCORES)
-    if any(item.kind == SPEECH for item in items):
-        better |= {name: scores.SPEECH_SCORES[name] for name in speech}
-        for name, package in lacking.items():
-            print(f"{name} is left out: the package {package} is missing", file=sys.stderr)
+    better = scores.SCORES | (scores.SPEECH_SCORES if any(item.kind == SPEECH for item in items) else {})
     better |= {judge.name: "more" for judge in judges}
     settings = {
         "split": args.split,

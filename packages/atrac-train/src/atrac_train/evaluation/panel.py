@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from atrac_train.evaluation.kinds import SPEECH
 from atrac_train.evaluation.media import ORIGINAL, Media, draw, flac, read_idwl
 from atrac_train.evaluation.outside import Sound
 from atrac_train.evaluation.results import Item, Row, labels
-from atrac_train.evaluation.scores import score, speech_score
-from atrac_train.tracking import plain
+from atrac_train.evaluation.scores import measure
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Panel:
     Args:
         encoders, decoders: by name.
         grade: has a row graded by outside judges, see `grading`.
-        speech: names of the measures of speech to take.
         scratch: folder for temporary files.
         shown: seconds of a recording to keep for a report; 0 for none.
     """
@@ -37,7 +35,6 @@ class Panel:
     encoders: Mapping[str, Encode]
     decoders: Mapping[str, Decode]
     grade: Callable[[Row, Sound, Sound], None]
-    speech: Sequence[str]
     scratch: Path
     shown: float = 0.0
 
@@ -58,7 +55,9 @@ class Panel:
                 rows.append(row := Row(item.path, encoder, decoder, bits=bits, error=error))
                 decoded = None if error else self._decode(row, aea, original)
                 if decoded is not None:
-                    self._score(row, item, original[:, : decoded.shape[1]], decoded)
+                    same = original[:, : decoded.shape[1]]
+                    row.scores, row.missing = measure(same, decoded, item.kind == SPEECH)
+                    self.grade(row, same, decoded)
                     if shown:
                         name = names[encoder, decoder]
                         sounds[name], idwl[name] = decoded[:, :shown], read_idwl(aea, shown)
@@ -88,13 +87,3 @@ class Panel:
         except Exception as error:  # whatever an outside decoder raises is a result
             row.error = f"{type(error).__name__}: {error}"
             return None
-
-    def _score(self, row: Row, item: Item, original: Sound, decoded: Sound) -> None:
-        """Put all scores into a row, and the reason of each that is missing."""
-        row.scores |= plain(score(original, decoded))
-        row.missing |= {name: "not finite" for name, value in row.scores.items() if value is None}
-        for name in self.speech if item.kind == SPEECH else ():
-            row.scores[name] = plain(speech_score(name, original, decoded))
-            if row.scores[name] is None:
-                row.missing[name] = "too little speech"
-        self.grade(row, original, decoded)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import track
 
 from atrac_data import Recording, scan
 
@@ -24,8 +24,7 @@ def of_split(folder: Path, split: str) -> tuple[Recording, ...]:
     return chosen
 
 
-def tracked(items: Sequence[_Item], description: str) -> Iterator[_Item]:
+def tracked(items: Sequence[_Item], description: str) -> Iterable[_Item]:
     """Yield the items and show on a terminal how many are done."""
-    columns, console = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()), Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, description=description)
+    console = Console(stderr=True)
+    return track(items, description, console=console, transient=True, disable=not console.is_terminal)

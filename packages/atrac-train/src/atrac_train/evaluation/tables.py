@@ -63,17 +63,18 @@ def means(evaluation: Evaluation) -> Table:
 
 def means_by_kind(evaluation: Evaluation) -> Table:
     """Return the means over the recordings of each kind, a row for each pair; no rows if there are no kinds."""
+    scores = {name: better for name, better in evaluation.scores.items() if evaluation.of(ALL, name)}
     rows = []
     for kind in evaluation.kinds[1:]:
         count = sum(item.kind == kind for item in evaluation.recordings)
         columns = [
             ranked({pair: one.value.mean for pair, one in evaluation.of(kind, score).items()}, better)
-            for score, better in evaluation.scores.items()
+            for score, better in scores.items()
         ]
         heads = [Cell(f"{kind} ({count})"), *[Cell("")] * len(evaluation.labels)]
         for head, (pair, label) in zip(heads, evaluation.labels.items()):
             rows.append([head, Cell(label), *(column.get(pair, Cell("")) for column in columns)])
-    return Table("Means by kind of content.", ["kind", "", *evaluation.scores], rows)
+    return Table("Means by kind of content.", ["kind", "", *scores], rows)
 
 
 def scores_of(evaluation: Evaluation, item: Item) -> Table:
