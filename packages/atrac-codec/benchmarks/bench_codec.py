@@ -50,7 +50,7 @@ def units(aea) -> NDArray[np.uint8]:
     return AeaReader(io.BytesIO(aea)).read()
 
 
-@pytest.mark.parametrize("preset", [*ENCODERS, "neural@fast", "neural@best"])
+@pytest.mark.parametrize("preset", [*ENCODERS, "neural@best"])
 def test_encode(in_pairs, aea, pcm, preset):
     name, _, effort = preset.partition("@")
     encoder = build_encoder(name, effort or "default")

@@ -117,10 +117,17 @@ def test_stopping_leaves_nothing_behind(wav, tmp_path, monkeypatch, capsys):
 
 
 def test_effort_changes_the_file_and_needs_a_preset_that_searches(wav, tmp_path, capsys):
-    source = str(wav(20_000))
+    source = str(wav(100_000))
     for effort in ("fast", "best"):
         target = str(tmp_path / f"{effort}.aea")
         assert main(["encode", source, "--preset", "rd", "--effort", effort, "-o", target]) == 0
     assert (tmp_path / "fast.aea").read_bytes() != (tmp_path / "best.aea").read_bytes()
     assert main(["encode", source, "--preset", "reference", "--effort", "best"]) == 2
     assert "preset reference searches for nothing" in capsys.readouterr().err
+
+
+def test_the_first_search_says_that_it_is_prepared(wav, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("atrac_runtime.kernels.compiled.is_compiled", lambda: False)
+    for preset, said in (("neural", True), ("reference", False)):
+        assert main(["encode", str(wav(2000)), "--preset", preset, "-o", str(tmp_path / f"{preset}.aea")]) == 0
+        assert ("preparing the search for this machine" in capsys.readouterr().err) == said

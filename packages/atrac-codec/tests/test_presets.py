@@ -22,7 +22,7 @@ from atrac_codec import (
 from atrac_codec.checkpoint import describe
 from atrac_codec.cli import main
 from atrac_codec.codec_folder import ROLES, Row
-from atrac_codec.presets import WEIGHTS
+from atrac_codec.presets import EFFORTS, WEIGHTS
 from atrac_modules import Iqmf, ReferenceIqmf
 
 MB = 10**6
@@ -129,12 +129,11 @@ def test_new_rows_are_known_to_the_command_line_and_missing_weights_reported(
     assert "No such file" in capsys.readouterr().err
 
 
-def test_effort_says_how_long_to_search():
-    fast, usual, best = (build_encoder("rd", effort) for effort in ("fast", "default", "best"))
-    assert [e.allocator.effort for e in (fast, usual, best)] == ["fast", "default", "best"]
-    assert [type(e.transient).__name__ for e in (fast, usual, best)] == [
-        "ReferenceTransient", "RateDistortionTransient", "RateDistortionTransient",
-    ]  # fmt: skip
+def test_effort_says_how_block_lengths_are_chosen():
+    expected = ["ReferenceTransient", "RateDistortionTransient", "RateDistortionTransient"]
+    assert [type(build_encoder("rd", effort).transient).__name__ for effort in EFFORTS] == expected
+    expected[:2] = "NeuralEntropyTransient", "NeuralEntropyTransient"
+    assert [type(build_encoder("neural", effort).transient).__name__ for effort in EFFORTS] == expected
 
 
 def test_effort_that_is_none_is_refused():

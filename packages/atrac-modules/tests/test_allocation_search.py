@@ -6,7 +6,6 @@ import torch
 import atrac_modules as m
 from atrac_bitstream.tables import BFU_SIZES
 from atrac_modules.bfu import BfuLayout, carries
-from atrac_modules.rate_distortion import EFFORTS
 
 SEARCHES = (m.RateDistortionAllocator, m.NeuralRateDistortionAllocator)
 
@@ -58,39 +57,11 @@ def test_the_search_passes_on_the_slope_of_the_scale_factors_and_no_other(stage:
         assert torch.autograd.grad(result.idwl.sum(), (spectrum, idsf), allow_unused=True) == (None, None)
 
 
-def test_the_effort_is_not_saved(build, sound_units):
-    stage = build(m.NeuralRateDistortionAllocator, hidden=8, effort="best")
-    assert set(stage.settings) == {"hidden"}
-    again = m.NeuralRateDistortionAllocator(**stage.settings)
-    again.load_state_dict(stage.state_dict())
-    assert again.effort == "default"
-    assert not torch.equal(again(*sound_units).idwl, stage(*sound_units).idwl)
-
-
-@pytest.mark.parametrize("stage", SEARCHES)
-def test_an_unknown_effort_is_refused(stage: type[m.Allocator]):
-    with pytest.raises(ValueError, match=r"effort 'good', allowed fast, default, best$"):
-        stage(effort="good")
-
-
 @pytest.mark.parametrize("stage", [m.RateDistortionAllocator, m.RateDistortionTransient])
 @pytest.mark.parametrize("exponent", [-0.01, 1.01, float("nan")])
 def test_an_exponent_out_of_range_is_refused(exponent: float, stage):
     with pytest.raises(ValueError, match=f"exponent = {exponent}, allowed 0 to 1"):
         stage(exponent)
-
-
-@torch.no_grad()
-def test_more_effort_leaves_less_weighted_error(sound_units):
-    spectrum, idsf, bsm = sound_units
-    left = []
-    for effort in EFFORTS:
-        stage = m.NeuralRateDistortionAllocator(effort=effort)
-        error = BfuLayout().sum(errors(stage(spectrum, idsf, bsm), spectrum, bsm), bsm)
-        weight = stage.importance(spectrum, bsm).exp2()
-        left.append(10 * (weight * error).sum(-1).flatten()[1:].log10().mean().item())
-    assert left[0] > left[1] + 0.2, "dB"
-    assert left[2] < left[1] + 0.01, "hardly anything is left to find"
 
 
 def test_every_weight_has_the_slope_of_half_the_importance_minus_its_mean(

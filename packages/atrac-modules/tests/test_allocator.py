@@ -37,8 +37,7 @@ STAGES = [
     m.RateDistortionAllocator,
     functools.partial(m.RateDistortionAllocator, exponent=0.0),
     m.NeuralRateDistortionAllocator,
-    functools.partial(m.NeuralRateDistortionAllocator, hidden=8, effort="fast"),
-    functools.partial(m.NeuralRateDistortionAllocator, hidden=8, effort="best"),
+    functools.partial(m.NeuralRateDistortionAllocator, hidden=8),
 ]
 SEARCHES = (m.RateDistortionAllocator, m.NeuralRateDistortionAllocator)
 """Those that may change the scale factors."""

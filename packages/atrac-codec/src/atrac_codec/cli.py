@@ -46,7 +46,7 @@ class Encode:
     preset: Annotated[str | None, arg(metavar="NAME|FOLDER")] = None
     """Encoder, or a trained codec folder; default: neural. bitexact writes the same bytes as the reference codec."""
     effort: Literal["fast", "default", "best"] = "default"
-    """How long the presets rd and neural search for the best use of the bits."""
+    """Care about the lengths of blocks: best makes preset neural try both, fast keeps rd from it."""
     title: Annotated[str | None, arg(metavar="TEXT")] = None
     """Title; default: the input's title tag, or else its name."""
     no_length_tag: Flag = False
@@ -57,10 +57,13 @@ class Encode:
         """Encode every input."""
         from atrac_codec.audio import SUFFIXES
         from atrac_codec.files import audio_duration, encode_file
-        from atrac_codec.presets import DEFAULT, build_encoder
+        from atrac_codec.presets import DEFAULT, build_encoder, searches
+        from atrac_runtime.kernels.compiled import is_compiled
 
         preset = self.preset or DEFAULT
         encoder = _built(preset, lambda: build_encoder(preset, self.effort))
+        if searches(encoder.allocator) and not is_compiled():
+            batch.errors.print("preparing the search for this machine; this takes some seconds, once")
 
         def one(source: str, target: str, progress: Callable[[float], None]) -> None:
             files = batch.readable(source), batch.writable(target)

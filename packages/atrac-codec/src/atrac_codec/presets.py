@@ -25,7 +25,6 @@ from atrac_codec.checkpoint import load_stage
 from atrac_codec.codec_folder import SHEET, Row, is_codec_folder, read_row
 from atrac_codec.decoder import NNDecoder
 from atrac_codec.encoder import NNEncoder
-from atrac_modules.rate_distortion import check_effort
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 """The trained stages that come with this package."""
@@ -87,7 +86,7 @@ ENCODERS: Final[dict[str, Row]] = {
     "neural": {
         **_REFERENCE_ENCODER,
         "qmf": Trained("qmf-a64bc2db"),
-        "transient": Trained("transient-65a53449"),
+        "transient": Trained("transient-f6073111"),
         "mdct": Trained("mdct-6d951916"),
         "allocator": m.NeuralRateDistortionAllocator,
     },
@@ -105,11 +104,12 @@ DECODERS: Final[dict[str, Row]] = {
 }
 DEFAULT: Final = "neural"
 """The preset that is used where none is named."""
-_TRANSIENT_OF_EFFORT: Final = {
+EFFORTS: Final = {
     "fast": (m.RateDistortionTransient, m.ReferenceTransient),
+    "default": None,
     "best": (m.NeuralEntropyTransient, m.RateDistortionTransient),
 }
-"""For each effort, the transient stage that is replaced, and its replacement."""
+"""For each effort, the transient stage of a preset that searches which is replaced, and its replacement."""
 
 
 def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEncoder:
@@ -117,9 +117,8 @@ def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEn
 
     Args:
         preset: name in `ENCODERS`, or a folder that `NNFullCodec.save_pretrained` wrote.
-        effort: how long a preset that searches does so: `fast`, `default` or `best`. With `best` the encoder tries both
-            block lengths instead of asking a network; with `fast` it detects attacks as the reference codec does
-            instead of trying both.
+        effort: how a preset that searches chooses the block lengths. With `best` it tries both lengths in every band
+            instead of asking a network; with `fast` it detects attacks as the reference codec does instead of trying.
 
     Raises:
         ValueError: no preset and no such folder has that name; the effort is unknown, or not `default` with a preset
@@ -127,14 +126,20 @@ def build_encoder(preset: str | Path = DEFAULT, effort: str = "default") -> NNEn
         CheckpointError, OSError: the weights of one of its stages are damaged or missing.
     """
     stages = _stages(ENCODERS, "encoder", "preset", preset)
-    if check_effort(effort) != "default":
-        if not hasattr(stages["allocator"], "effort"):
+    if effort not in EFFORTS:
+        raise ValueError(f"effort {effort!r}, allowed {', '.join(EFFORTS)}")
+    if exchange := EFFORTS[effort]:
+        if not searches(stages["allocator"]):
             raise ValueError(f"effort {effort!r}, allowed default: preset {preset} searches for nothing")
-        stages["allocator"].effort = effort
-        replaced, by = _TRANSIENT_OF_EFFORT[effort]
+        replaced, by = exchange
         if isinstance(stages["transient"], replaced):
             stages["transient"] = by()
     return NNEncoder(**stages)
+
+
+def searches(allocator: m.Allocator) -> bool:
+    """Tell whether an allocator searches, by the kernels of atrac-runtime."""
+    return isinstance(allocator, m.RateDistortionAllocator | m.NeuralRateDistortionAllocator)
 
 
 def build_decoder(name: str | Path = "standard") -> NNDecoder:

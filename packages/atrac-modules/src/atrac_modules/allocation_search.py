@@ -17,7 +17,7 @@ from atrac_modules.allocator import Allocation, Allocator
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.importance import Importance
 from atrac_modules.psychoacoustics import EXPONENT, MaskingModel, check_exponent
-from atrac_modules.rate_distortion import allocate_by_importance, check_effort
+from atrac_modules.rate_distortion import allocate_by_importance
 from atrac_modules.stage import check_shapes, full_precision
 from atrac_modules.water_filling import with_slope
 
@@ -34,9 +34,8 @@ class RateDistortionAllocator(Allocator):
 
     Args:
         exponent: 0 to 1.
-        effort: in `EFFORTS`, how much is searched; it is not saved.
 
-    Raises: ValueError: exponent or effort is another.
+    Raises: ValueError: the exponent is another.
 
     Example:
         >>> click = torch.zeros(1, 512)
@@ -46,11 +45,10 @@ class RateDistortionAllocator(Allocator):
         (tensor([20.]), tensor([6]))
     """
 
-    def __init__(self, exponent: float = EXPONENT, effort: str = "default") -> None:
+    def __init__(self, exponent: float = EXPONENT) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {"exponent": exponent}
         self.exponent: Final = check_exponent(exponent)
-        self.effort = check_effort(effort)
         self.layout = BfuLayout()
         self.masking = MaskingModel()
 
@@ -59,7 +57,7 @@ class RateDistortionAllocator(Allocator):
         """Decide the number of BFUs, their word lengths and scale factors."""
         check_shapes(spectrum=spectrum, idsf=idsf, bsm=bsm)
         inputs = spectrum.detach(), idsf.detach(), bsm.detach()
-        n_bfu, idwl, offset = allocate_by_importance(*inputs, self.importance(inputs[0], inputs[2]), self.effort)
+        n_bfu, idwl, offset = allocate_by_importance(*inputs, self.importance(inputs[0], inputs[2]))
         return Allocation(n_bfu, idwl, idsf + offset)
 
     def importance(self, spectrum: Tensor, bsm: Tensor) -> Tensor:
@@ -78,9 +76,6 @@ class NeuralRateDistortionAllocator(Allocator):
 
     Args:
         hidden: width of the network's layers, see `Importance`; 0 for none.
-        effort: in `EFFORTS`, how much is searched; it is not saved.
-
-    Raises: ValueError: the effort is another.
 
     Example:
         >>> spectrum, idsf = torch.rand(1, 512), torch.full((1, 52), 63.0)
@@ -88,10 +83,9 @@ class NeuralRateDistortionAllocator(Allocator):
         torch.Size([1, 52])
     """
 
-    def __init__(self, hidden: int = 0, effort: str = "default") -> None:
+    def __init__(self, hidden: int = 0) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {"hidden": hidden}
-        self.effort = check_effort(effort)
         self.importance = Importance(hidden)
 
     @full_precision
@@ -100,6 +94,6 @@ class NeuralRateDistortionAllocator(Allocator):
         check_shapes(spectrum=spectrum, idsf=idsf, bsm=bsm)
         inputs = spectrum.detach(), idsf.detach(), bsm.detach()
         importance = self.importance(inputs[0], inputs[2])
-        n_bfu, idwl, offset = allocate_by_importance(*inputs, importance.detach(), self.effort)
+        n_bfu, idwl, offset = allocate_by_importance(*inputs, importance.detach())
         idwl = with_slope(importance / 2, torch.ones_like(importance, dtype=torch.bool), n_bfu, idwl)
         return Allocation(n_bfu, idwl, idsf + offset)

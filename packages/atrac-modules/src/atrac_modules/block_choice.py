@@ -7,7 +7,6 @@ The role is described in `transient.py`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, final
 
 import numpy as np
@@ -17,14 +16,16 @@ from torch.nn.functional import pad
 
 from atrac_bitstream.tables import BANDS, BSM_SHORT, FRAME_SAMPLES, N_BANDS, SHORT_SIZE
 from atrac_modules.bfu import BfuLayout
-from atrac_modules.distortion import Candidates, measure, prepare
+from atrac_modules.distortion import measure, prepare
 from atrac_modules.mdct import ReferenceMdct
+from atrac_modules.operation import float_rows, integer_rows
 from atrac_modules.psychoacoustics import EXPONENT, N_BLOCKS, MaskingModel, by_coefficient, check_exponent
-from atrac_modules.rate_distortion import EFFORTS, estimate, fit_multiplier, minimise_lagrangian
+from atrac_modules.rate_distortion import fit_multiplier, guess_multiplier, minimise_lagrangian
 from atrac_modules.scaler import ReferenceScaler
 from atrac_modules.stage import check_shapes, full_precision
 from atrac_modules.straight_through import hard_forward_soft_backward
 from atrac_modules.transient import Transient
+from atrac_runtime.kernels.block_choice import PASSES, choose_blocks
 
 _LEAST_RATIO: Final = 2.0
 """Ratio of the thresholds of two blocks in a frame above which both kinds of blocks are tried."""
@@ -32,7 +33,6 @@ _ROUNDING_TO_16_BITS: Final = 2.0**-32
 """Squared coefficient of a long block that stands for rounding to 16 bits."""
 _STEADY: Final = 3.0
 """log2 of the ratio of energies within a frame up to which the frame counts as steady."""
-_PASSES: Final = 2
 
 
 @final
@@ -92,27 +92,33 @@ class RateDistortionTransient(Transient):
         threshold = self.masking.threshold(self.masking.power(long, torch.zeros_like(long[:, :N_BANDS])))
         blocks = torch.split(envelope, list(N_BLOCKS), -1)
         mean = torch.cat([x.pow(-self.exponent).mean(-1, keepdim=True) for x in blocks], -1)
-        modes = self.modes.to(long.dtype).expand_as(mean)
-        weight = threshold**-self.exponent * by_coefficient(mean)
-        long_blocks, lam = self._measure(long, torch.zeros_like(modes), weight)
-        weight = self.masking.within_frame(threshold, envelope) ** -self.exponent
-        short_blocks, _ = self._measure(short, modes, weight)
+        short_modes = self.modes.to(long.dtype).expand_as(mean)
+        modes = torch.zeros_like(mean), short_modes
+        weights = (
+            threshold**-self.exponent * by_coefficient(mean),
+            self.masking.within_frame(threshold, envelope) ** -self.exponent,
+        )
+        spectra = long, short
+        idsf = [self.scaler(spectrum, bsm) for spectrum, bsm in zip(spectra, modes, strict=True)]
+        weight = [self.layout.mean(own, bsm) for own, bsm in zip(weights, modes, strict=True)]
+        if long.device.type == "cpu":
+            importance = float_rows(weight[0].log2()), float_rows(weight[1].log2())
+            indices = integer_rows(idsf[0]), integer_rows(idsf[1])
+            return torch.from_numpy(choose_blocks((float_rows(long), float_rows(short)), indices, importance))
+        prepared = [prepare(*own, self.layout) for own in zip(spectra, idsf, modes, weight, strict=True)]
+        return self._search([measure(own).distortion for own in prepared])
+
+    def _search(self, distortion: list[Tensor]) -> Tensor:
+        """Do on any device what the kernel does. Shape: [16, 52, N] with long and with short blocks -> bool [N, 3]."""
+        long, short = distortion
         band = self.layout.get_buffer("band_of_bfu")
-        is_short = torch.zeros(N_BANDS, len(long), dtype=torch.bool, device=long.device)
-        for _ in range(_PASSES):
-            distortion = torch.where(is_short[band], short_blocks.distortion, long_blocks.distortion)
-            rate = torch.where(is_short[band], short_blocks.rate, long_blocks.rate)
-            lam = fit_multiplier(replace(long_blocks, distortion=distortion, rate=rate), lam)
-            gain = minimise_lagrangian(long_blocks, lam)[0] - minimise_lagrangian(short_blocks, lam)[0]
+        is_short = torch.zeros(N_BANDS, long.shape[-1], dtype=torch.bool, device=long.device)
+        log2_lam = guess_multiplier(long)
+        for _ in range(PASSES):
+            log2_lam, _ = fit_multiplier(torch.where(is_short[band], short, long), log2_lam)
+            gain = minimise_lagrangian(long, log2_lam.exp2())[0] - minimise_lagrangian(short, log2_lam.exp2())[0]
             is_short = torch.zeros_like(is_short, dtype=gain.dtype).index_add(0, band, gain) > 0
         return is_short.T
-
-    def _measure(self, spectrum: Tensor, bsm: Tensor, weight: Tensor) -> tuple[Candidates, Tensor]:
-        """Return the candidates of each BFU, and the multiplier by the formula [N]."""
-        weight = self.layout.mean(weight, bsm)
-        prepared = prepare(spectrum, self.scaler(spectrum, bsm), bsm, weight, self.layout)
-        first = estimate(prepared)
-        return measure(prepared, first.idwl, EFFORTS["default"]), first.lam
 
 
 @final

@@ -1,9 +1,9 @@
-"""Distortion: the weighted squared error of each BFU for several word lengths and scale factors, by quantizing it.
+"""Distortion: the weighted squared error of each BFU for every word length and several scale factors, by quantizing it.
 
     spectrum, idsf, bsm, weight ─prepare→ Prepared ─measure→ Candidates
 
 Used by the search in `rate_distortion.py`. Tensors here have the sound units last, [52, N], so that each step works on
-all of them together.
+all of them together. On the CPU, the kernel of atrac-runtime does the same.
 """
 
 from __future__ import annotations
@@ -19,13 +19,8 @@ from torch import Tensor
 
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import BFU_RUNS, BfuLayout
+from atrac_runtime.kernels.distortion import OFFSETS
 
-_OFFSETS: Final = np.array([[0, 0, 0], [-2, -1, -3], [-1, 0, 1], *[[0, -1, 1]] * 13])
-"""Changes of a scale factor index that are tried, from the smallest scale factor that covers its BFU, for each IDWL
-[16, 3].
-
-With few levels it pays to clip the largest values. Of all changes from -3 to 2 one of these is the best in 96 cases of
-100; the others gain 0.1 dB or less (measured)."""
 _LEVELS: Final = np.where(t.WORD_LENGTHS > 0, t.LEVELS, 0).astype(np.float64)
 
 
@@ -62,22 +57,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Weighted distortion and rate of K choices for each BFU, and the choices themselves.
-
-    Candidate 0 has no bits; each later one has more bits than the one before.
+    """Weighted distortion of every word length for each BFU, by word length index, with the best scale factor.
 
     Args:
         distortion: weighted squared error.
-        rate: bits of the BFU's values.
-        idwl: word length index.
         offset: change of the scale factor index.
 
-    Shape: distortion, rate, idwl, offset [K, 52, N]
+    Shape: distortion, offset [16, 52, N]
     """
 
     distortion: Tensor
-    rate: Tensor
-    idwl: Tensor
     offset: Tensor
 
 
@@ -99,47 +88,24 @@ def prepare(spectrum: Tensor, idsf: Tensor, bsm: Tensor, weight: Tensor, layout:
     return Prepared(values, _sum_bfus(values.square()), index, weight.T * share)
 
 
-def measure(prepared: Prepared, idwl: Tensor, reach: tuple[int, int]) -> Candidates:
-    """Quantize every BFU with several word lengths, and keep for each the scale factor with the least error.
-
-    One more word length, the longest, is not measured: its error is that of the one below, scaled by the step size,
-    and its scale factor is the one that is most often best. Errors are small there and hardly depend on it.
-
-    Args:
-        idwl: word length indices around which to measure.
-        reach: how many word lengths below and above are measured.
-
-    Shape: idwl [52, N] -> candidates [3 + reach[0] + reach[1], 52, N]
-    """
-    around = torch.arange(-reach[0], reach[1] + 2, device=idwl.device)[:, None, None]
-    idwl = idwl.clamp(1 + reach[0], t.IDWL_MAX - reach[1] - 1) + around
+def measure(prepared: Prepared) -> Candidates:
+    """Quantize every BFU with every word length, and keep for each the scale factor with the least error."""
     magnitude = prepared.values.abs()
-    dtype, device = magnitude.dtype, magnitude.device
-    levels = torch.as_tensor(_LEVELS, dtype=dtype, device=device)[idwl]
-    offsets = torch.as_tensor(_OFFSETS, dtype=dtype, device=device)[idwl].unbind(-1)
-    error, best = torch.full_like(levels, torch.inf), torch.zeros_like(levels)
+    distortion = prepared.energy.new_full((t.IDWL_MAX + 1, *prepared.energy.shape), torch.inf)
+    offset = torch.zeros_like(distortion)
+    distortion[0] = prepared.energy
     exact, rounded = torch.empty_like(magnitude), torch.empty_like(magnitude)
-    for k, largest in enumerate(levels[:-1]):
-        for offset in offsets:
-            moved = offset[k]
-            steps = largest * torch.exp2(moved / -3)
-            _by_bfu(torch.mul, magnitude, steps, out=exact)
-            torch.round(exact, out=rounded)
-            _by_bfu(torch.minimum, rounded, largest, out=rounded)
-            tried = _sum_bfus(exact.sub_(rounded).square_()) / steps.square()
-            tried = torch.where((prepared.idsf + moved >= 0) & (prepared.idsf + moved <= t.IDSF_MAX), tried, torch.inf)
-            best[k] = torch.where(tried < error[k], moved, best[k])
-            torch.minimum(error[k], tried, out=error[k])
-    error[-1] = error[-2] * (levels[-2] / levels[-1]).square()
-    best[-1] = torch.maximum(offsets[0][-1], -prepared.idsf)
-    nothing = torch.zeros_like(best[:1])
-    rate = torch.as_tensor(t.WORD_LENGTHS, dtype=dtype, device=device)[idwl] * per_bfu(t.BFU_SIZES, magnitude)
-    return Candidates(
-        torch.cat([prepared.energy[None], error]) * prepared.weight,
-        torch.cat([nothing, rate]),
-        torch.cat([nothing, idwl]).to(idwl.dtype),
-        torch.cat([nothing, best]),
-    )
+    for word in range(1, t.IDWL_MAX + 1):
+        for move in OFFSETS[word].tolist():
+            steps = float(_LEVELS[word]) * 2.0 ** (-move / 3)
+            torch.mul(magnitude, steps, out=exact)
+            torch.round(exact, out=rounded).clamp_(max=float(_LEVELS[word]))
+            tried = _sum_bfus(exact.sub_(rounded).square_()) / steps**2
+            moved = prepared.idsf + move
+            better = (moved >= 0) & (moved <= t.IDSF_MAX) & (tried < distortion[word])
+            distortion[word] = torch.where(better, tried, distortion[word])
+            offset[word] = torch.where(better, move, offset[word])
+    return Candidates(distortion * prepared.weight, offset)
 
 
 def per_bfu(table: NDArray[np.int64], like: Tensor) -> Tensor:

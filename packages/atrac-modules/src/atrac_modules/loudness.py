@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atrac_bitstream.tables import FRAME_SAMPLES, N_BANDS
+from atrac_modules.operation import operation
 from atrac_modules.ordered_float import log10f, running_sum
 from atrac_modules.stage import ShapeError, Stage
 
@@ -101,7 +102,11 @@ class BitExactLoudness(Loudness):
         return running_sum(spectrum.square() * self.curve)
 
 
-@torch.library.custom_op("atrac_modules::follow_loudness", mutates_args=())
+def _shapes(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
+    return torch.empty_like(gain)
+
+
+@operation(_shapes)
 def follow(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
     """Run the recursion along the frames; a single operation to `torch.compile`.
 
@@ -117,11 +122,6 @@ def follow(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor
             track.append(loudness)
         tracks.append(track)
     return gain.new_tensor(tracks)
-
-
-@follow.register_fake
-def _(gain: Tensor, counted: Tensor, start: Tensor, single: bool) -> Tensor:
-    return torch.empty_like(gain)
 
 
 def loudness_curve() -> NDArray[np.float32]:

@@ -8,14 +8,12 @@ BFUs is the one with the least total. A larger λ gives a smaller rate; the leas
 bracketing and interpolation. All codes have a fixed length, so that the result is optimal but for the bits that remain;
 these are spent where they lower the distortion most for each bit.
 
-It is done twice: first with the distortion by a formula, which gives λ and word lengths close to the solution, then
-with the distortion measured by quantizing (`distortion.py`) with word lengths around those and several scale factors.
-Tensors have the sound units last, so that each step works on all of them together.
+On the CPU, this is the kernel `atrac_runtime.kernels.search`; what is here does the same on any device. Tensors have
+the sound units last, so that each step works on all of them together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -26,21 +24,13 @@ from torch import Tensor
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import BfuLayout
 from atrac_modules.distortion import Candidates, Prepared, measure, per_bfu, prepare
+from atrac_modules.operation import float_rows, integer_rows, operation
+from atrac_runtime.kernels.distortion import LEAST_IMPORTANCE
+from atrac_runtime.kernels.search import BUDGET, INTERPOLATIONS, LOWEST, SIDE_BITS
+from atrac_runtime.kernels.search import allocate_by_importance as search_kernel
 
-EFFORTS: Final = {"fast": (0, 0), "default": (1, 1), "best": (2, 2)}
-"""How many word lengths below and above that of the formula are measured. The weighted error is 0.5, 0.02 and less than
-0.001 dB above the least (music, mean; measured)."""
-_LEAST_IMPORTANCE: Final = -80.0
-"""log2 of the least importance relative to the largest, so that float32 holds all of them."""
-_BUDGET: Final = t.value_bits(0)
-_SIDE_BITS: Final = t.IDWL_BITS + t.IDSF_BITS
-"""Bits of each carried BFU besides its values."""
-_INTERPOLATIONS: Final = 4
-"""Steps of interpolation between two bracketing multipliers; the bits that remain are spent one by one anyway."""
-_LOWEST: Final = 30.0
-"""log2 of how far below the guess a multiplier is sought. If all fits even there, nothing more is worth its bits."""
-_STEP_ERROR: Final = 1 / 12
-"""Mean squared error of rounding, in squared steps."""
+_RATES: Final = (t.WORD_LENGTHS[:, None] * t.BFU_SIZES)[..., None]
+"""Bits of the values of each BFU, by word length index [16, 52, 1]."""
 
 
 @dataclass(frozen=True)
@@ -51,135 +41,103 @@ class Solution:
         n_bfu: number of BFUs.
         idwl: word length index.
         offset: change of the scale factor index.
-        lam: the multiplier λ, in distortion per bit.
 
-    Shape: n_bfu, lam [N], idwl, offset [52, N]
+    Shape: n_bfu [N], idwl, offset [52, N]
     """
 
     n_bfu: Tensor
     idwl: Tensor
     offset: Tensor
-    lam: Tensor
 
 
-def check_effort(effort: str) -> str:
-    """Return the effort. Raises: ValueError: it is not in `EFFORTS`."""
-    if effort not in EFFORTS:
-        raise ValueError(f"effort {effort!r}, allowed {', '.join(EFFORTS)}")
-    return effort
+def _shapes(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return idsf.new_empty(idsf.shape[:-1]), torch.empty_like(idsf), torch.empty_like(idsf)
 
 
-@torch.library.custom_op("atrac_modules::allocate_by_importance", mutates_args=())
+def _by_kernel(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    found = search_kernel(float_rows(spectrum), integer_rows(idsf), integer_rows(bsm), float_rows(importance))
+    n_bfu, idwl, offset = (torch.from_numpy(x).to(idsf.dtype) for x in found)
+    return n_bfu.view(idsf.shape[:-1]), idwl.view(idsf.shape), offset.view(idsf.shape)
+
+
+@operation(_shapes, on_cpu=_by_kernel)
 def allocate_by_importance(
-    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str
+    spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search with importances, log2 of the weight of a squared error; a single operation to `torch.compile`.
+    """Search with importances, log2 of the weight of a squared error.
 
     Shape: spectrum [*, 512], idsf, importance [*, 52], bsm [*, 3] -> n_bfu [*], idwl, offset of idsf [*, 52]
     """
-    weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(_LEAST_IMPORTANCE).exp2()
+    weight = (importance - importance.amax(-1, keepdim=True)).clamp_min(LEAST_IMPORTANCE).exp2()
     spectrum, index, bsm, weight = (x.reshape(-1, x.shape[-1]) for x in (spectrum, idsf, bsm, weight))
-    found = search(prepare(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)), EFFORTS[effort])
+    found = search(prepare(spectrum, index, bsm, weight, BfuLayout().to(spectrum.device)))
     idwl, offset = (x.T.reshape(idsf.shape).to(idsf.dtype).contiguous() for x in (found.idwl, found.offset))
     return found.n_bfu.reshape(idsf.shape[:-1]).to(idsf.dtype), idwl, offset
 
 
-@allocate_by_importance.register_fake
-def _(spectrum: Tensor, idsf: Tensor, bsm: Tensor, importance: Tensor, effort: str) -> tuple[Tensor, Tensor, Tensor]:
-    return idsf.new_empty(idsf.shape[:-1]), torch.empty_like(idsf), torch.empty_like(idsf)
+def search(prepared: Prepared) -> Solution:
+    """Find the number of BFUs, word lengths and scale factors."""
+    return solve(measure(prepared))
 
 
-def search(prepared: Prepared, reach: tuple[int, int]) -> Solution:
-    """Find the number of BFUs, word lengths and scale factors.
-
-    Args:
-        reach: how many word lengths below and above that of the formula are measured.
-    """
-    first = estimate(prepared)
-    return solve(measure(prepared, first.idwl, reach), first.lam)
-
-
-def estimate(prepared: Prepared) -> Solution:
-    """Search with the distortion by a formula: size / 12 of a squared step, or without bits the energy."""
-    weight = prepared.weight
-    sizes = per_bfu(t.BFU_SIZES, weight)
-    dropped = weight * prepared.energy
-    bounds = _DualBounds(dropped)
-
-    def minimise(lam: Tensor, n_bfu: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return word length indices [52, N] and rate [N] for a multiplier [N]."""
-        # At the best word length, the slope of the distortion along the rate is -λ.
-        steps = (weight * (2 * math.log(2) * _STEP_ERROR) / lam).sqrt()
-        word = (steps + 1).log2().add_(1).round_().clamp_(2, t.WORD_LENGTHS[-1])
-        rate = word * sizes
-        lagrangian = weight * sizes * _STEP_ERROR / ((word - 1).exp2_() - 1).square_() + rate * lam
-        n_bfu = bounds.least(torch.minimum(lagrangian, dropped), lam) if n_bfu is None else n_bfu
-        taken = (lagrangian < dropped) & _carries(n_bfu)
-        return (word - 1).long() * taken, (rate * taken).sum(0) + _SIDE_BITS * n_bfu
-
-    loud = (dropped / sizes).clamp_min(2.0**-100)
-    guess = torch.maximum(loud, loud.amax(0) * 2.0**-40).log2().mean(0) - 6
-    lam = _find_log2_lam(lambda log2_lam: minimise(log2_lam.exp2())[1], guess, active=dropped.sum(0) > 0).exp2()
-    n_bfu = bounds.best()
-    return Solution(n_bfu, minimise(lam, n_bfu)[0], torch.zeros_like(n_bfu), lam)
+def solve(candidates: Candidates) -> Solution:
+    """Choose the number of BFUs and the word length of each."""
+    distortion = candidates.distortion
+    log2_lam, n_bfu = fit_multiplier(distortion, guess_multiplier(distortion))
+    log2_lam = _find_log2_lam(lambda x: _rate(distortion, x, lambda *_: n_bfu), log2_lam, _active(distortion))
+    _, rate = minimise_lagrangian(distortion, log2_lam.exp2())
+    # The rate tells the word length: each has more bits than the one before.
+    idwl = (_rates(distortion)[1:] <= rate).sum(0) * _carries(n_bfu)
+    idwl = _spend(distortion, idwl, n_bfu, BUDGET - _total_rate(rate, n_bfu))
+    return Solution(n_bfu, idwl, _pick(candidates.offset, idwl))
 
 
-def solve(candidates: Candidates, lam: Tensor) -> Solution:
-    """Choose the number of BFUs and a candidate for each.
-
-    Args:
-        lam: multiplier to start from [N].
-    """
-    log2_lam, n_bfu = _fit_any_number(candidates, lam.log2())
-    log2_lam = _find_log2_lam(lambda x: _rate(candidates, x, lambda *_: n_bfu), log2_lam, _active(candidates))
-    _, rate = minimise_lagrangian(candidates, log2_lam.exp2())
-    # The rate tells the candidate: each has more bits than the one before.
-    candidate = (candidates.rate[1:] <= rate).sum(0) * _carries(n_bfu)
-    candidate = _spend(candidates, candidate, n_bfu, _BUDGET - _total_rate(rate, n_bfu))
-    return Solution(n_bfu, _pick(candidates.idwl, candidate), _pick(candidates.offset, candidate), log2_lam.exp2())
+def guess_multiplier(distortion: Tensor) -> Tensor:
+    """Guess log2 of the multiplier from the mean level of the BFUs [N]."""
+    loud = (distortion[0] / per_bfu(t.BFU_SIZES, distortion)).clamp_min(2.0**-100)
+    return torch.maximum(loud, loud.amax(0) * 2.0**-40).log2().mean(0) - 6
 
 
-def fit_multiplier(candidates: Candidates, guess: Tensor) -> Tensor:
-    """Return the least multiplier found whose rate fits, with the number of BFUs of the least total [N]."""
-    return _fit_any_number(candidates, guess.log2())[0].exp2()
+def fit_multiplier(distortion: Tensor, guess: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log2 of the multiplier that fits with any number of BFUs, and the best number [N]."""
+    bounds = _DualBounds(distortion[0])
+    log2_lam = _find_log2_lam(lambda x: _rate(distortion, x, bounds.least), guess, _active(distortion))
+    return log2_lam, bounds.best()
 
 
-def minimise_lagrangian(candidates: Candidates, lam: Tensor) -> tuple[Tensor, Tensor]:
+def minimise_lagrangian(distortion: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise distortion + λ · rate for each BFU.
 
     Returns:
-        The minimum, and the rate there. Shape: lam [N] -> [52, N], [52, N]
+        The minimum, and the rate there. Shape: distortion [16, 52, N], lam [N] -> [52, N], [52, N]
     """
-    least, least_rate = candidates.distortion[0], candidates.rate[0]
-    for distortion, rate in zip(candidates.distortion[1:], candidates.rate[1:], strict=True):
-        lagrangian = torch.addcmul(distortion, rate, lam)
+    least, least_rate = distortion[0], torch.zeros_like(distortion[0])
+    for own, rate in zip(distortion[1:], _rates(distortion)[1:], strict=True):
+        lagrangian = own + rate * lam
         least_rate = torch.where(lagrangian < least, rate, least_rate)
         least = torch.minimum(lagrangian, least)
     return least, least_rate
 
 
-def _fit_any_number(candidates: Candidates, guess: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log2 of the multiplier that fits with any number of BFUs, and the best number [N]."""
-    bounds = _DualBounds(candidates.distortion[0])
-    log2_lam = _find_log2_lam(lambda x: _rate(candidates, x, bounds.least), guess, _active(candidates))
-    return log2_lam, bounds.best()
+def _rates(like: Tensor) -> Tensor:
+    return torch.as_tensor(_RATES, dtype=like.dtype, device=like.device)
 
 
-def _rate(candidates: Candidates, log2_lam: Tensor, number: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _rate(distortion: Tensor, log2_lam: Tensor, number: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Return the rate [N] at a multiplier, with the number of BFUs that `number` makes of the minima and λ."""
     lam = log2_lam.exp2()
-    lagrangian, rate = minimise_lagrangian(candidates, lam)
+    lagrangian, rate = minimise_lagrangian(distortion, lam)
     return _total_rate(rate, number(lagrangian, lam))
 
 
 def _total_rate(rate: Tensor, n_bfu: Tensor) -> Tensor:
     """Add up the bits of values and the side bits of each carried BFU. Shape: [52, N], [N] -> [N]."""
-    return (rate * _carries(n_bfu)).sum(0) + _SIDE_BITS * n_bfu
+    return (rate * _carries(n_bfu)).sum(0) + SIDE_BITS * n_bfu
 
 
-def _active(candidates: Candidates) -> Tensor:
+def _active(distortion: Tensor) -> Tensor:
     """Return which sound units have any distortion to lower [N]."""
-    return candidates.distortion[0].sum(0) > 0
+    return distortion[0].amax(0) > 0
 
 
 def _pick(table: Tensor, candidate: Tensor) -> Tensor:
@@ -203,7 +161,7 @@ class _DualBounds:
 
     def __init__(self, dropped: Tensor) -> None:
         self._amounts = torch.as_tensor(t.BFU_AMOUNTS, device=dropped.device)
-        self._budgets = (_BUDGET - _SIDE_BITS * self._amounts).to(dropped.dtype)[:, None]
+        self._budgets = (BUDGET - SIDE_BITS * self._amounts).to(dropped.dtype)[:, None]
         self._carried = _carries(self._amounts).T.to(dropped.dtype)
         self._left_out = (1 - self._carried) @ dropped
         self._bounds = torch.full_like(self._left_out, -torch.inf)
@@ -232,41 +190,40 @@ def _find_log2_lam(rate: Callable[[Tensor], Tensor], guess: Tensor, active: Tens
         active: which sound units have any distortion to lower.
     """
     low, high = guess - 0.5, guess + 0.5
-    over, spare = rate(low) - _BUDGET, _BUDGET - rate(high)
+    over, spare = rate(low) - BUDGET, BUDGET - rate(high)
     step = 0.5
     while (short := spare < 0).any():
         step *= 2
         low, over = torch.where(short, high, low), torch.where(short, -spare, over)
         high = torch.where(short, high + step, high)
-        spare = _BUDGET - rate(high)
+        spare = BUDGET - rate(high)
     step = 0.5
-    while (fits := (over <= 0) & active).any() and step < _LOWEST:
+    while (fits := (over <= 0) & active).any() and step < LOWEST:
         step *= 2
         high, spare = torch.where(fits, low, high), torch.where(fits, -over, spare)
         low = torch.where(fits, low - step, low)
-        over = rate(low) - _BUDGET
-    for _ in range(_INTERPOLATIONS):  # between the two, the rate is nearly linear
+        over = rate(low) - BUDGET
+    for _ in range(INTERPOLATIONS):  # between the two, the rate is nearly linear
         share = (over / (over + spare).clamp_min(1)).clamp(0.1, 0.9)
         middle = low + share * (high - low)
-        left = _BUDGET - rate(middle)
+        left = BUDGET - rate(middle)
         low, high = torch.where(left < 0, middle, low), torch.where(left < 0, high, middle)
         over, spare = torch.where(left < 0, -left, over), torch.where(left < 0, spare, left)
     return high
 
 
-def _spend(candidates: Candidates, candidate: Tensor, n_bfu: Tensor, spare: Tensor) -> Tensor:
+def _spend(distortion: Tensor, idwl: Tensor, n_bfu: Tensor, spare: Tensor) -> Tensor:
     """Spend spare bits [N], while they fit, on the steps that lower the distortion most for each bit."""
-    distortion, rate = candidates.distortion, candidates.rate
-    bfu = torch.arange(t.N_BFU_MAX, device=distortion.device)[:, None]
+    rate, bfu = _rates(distortion), torch.arange(t.N_BFU_MAX, device=distortion.device)[:, None]
     carried = _carries(n_bfu)
-    # Bits of the step from each candidate to the next, and how much it lowers the distortion for each bit.
-    more = torch.cat([rate[1:] - rate[:-1], torch.full_like(rate[:1], torch.inf)])
-    slope = torch.cat([(distortion[:-1] - distortion[1:]) / more[:-1].clamp_min(1), torch.zeros_like(distortion[:1])])
+    # Bits of the step from each word length to the next, and how much it lowers the distortion for each bit.
+    more = torch.cat([rate[1:] - rate[:-1], torch.full_like(rate[:1], torch.inf)]).expand_as(distortion)
+    slope = torch.cat([(distortion[:-1] - distortion[1:]) / more[:-1], torch.zeros_like(distortion[:1])])
     while True:
-        bits, gain = _pick(more, candidate), _pick(slope, candidate)
+        bits, gain = _pick(more, idwl), _pick(slope, idwl)
         best, which = torch.where(carried & (bits <= spare), gain, 0.0).max(0)
         chosen = (bfu == which) & (best > 0)
         if not chosen.any():
-            return candidate
+            return idwl
         spare = spare - (bits * chosen).sum(0)
-        candidate = candidate + chosen
+        idwl = idwl + chosen

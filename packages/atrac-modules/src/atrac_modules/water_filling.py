@@ -14,6 +14,7 @@ from torch import Tensor
 
 from atrac_bitstream import tables as t
 from atrac_modules.bfu import carries
+from atrac_modules.operation import operation
 from atrac_modules.straight_through import hard_forward_soft_backward
 
 _SHIFT_START, _SHIFT_LOW, _SHIFT_HIGH = 3.0, -3.0, 15.0
@@ -69,7 +70,11 @@ def with_slope(
     return hard_forward_soft_backward(idwl, soft)
 
 
-@torch.library.custom_op("atrac_modules::allocate_by_rank", mutates_args=())
+def _shapes(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    return desired.new_empty(desired.shape[:-1]), torch.empty_like(desired)
+
+
+@operation(_shapes)
 def allocate_by_rank(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """Call `allocate` with the BFUs in the order of their ranks; a single operation to `torch.compile`.
 
@@ -77,11 +82,6 @@ def allocate_by_rank(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
     """
     n_bfu, idwl = allocate(desired, ranked_bfus(rank))
     return n_bfu.to(desired.dtype), idwl.to(desired.dtype)
-
-
-@allocate_by_rank.register_fake
-def _(desired: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    return desired.new_empty(desired.shape[:-1]), torch.empty_like(desired)
 
 
 def ranked_bfus(rank: Tensor) -> list[int]:

@@ -1,0 +1,1 @@
+"""Kernels: what is no matrix product, as loops that Numba compiles. One noun a file."""
