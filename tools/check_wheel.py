@@ -10,7 +10,10 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-ONLY = {"atrac-bitstream": {"atrac-bitstream", "numpy"}}
+ONLY = {
+    "atrac-bitstream": {"atrac-bitstream", "numpy"},
+    "atrac-runtime": {"atrac-bitstream", "atrac-runtime", "numpy", "numba", "llvmlite", "platformdirs"},
+}
 """Packages for which the whole environment is known."""
 TOOLS = {"pip", "setuptools"}
 
