@@ -23,11 +23,10 @@ from rich.table import Table
 from atrac_bitstream import AtracError
 from atrac_bitstream.tables import SAMPLE_RATE
 from atrac_codec import AudioReader, NNFullCodec
-from atrac_codec.trace import STAGE_OF_FIELD
 from atrac_data import NAMES, SEEDS, SPLITS, render
 from atrac_train.evaluation.coders import found_device
 from atrac_train.evaluation.recordings import ALL_SPLITS, of_split, tracked
-from atrac_train.evaluation.stages import COLUMNS, COMPARABLE, INTEGERS, Comparison
+from atrac_train.evaluation.stages import COLUMNS, Comparison
 from atrac_train.tracking import write_json
 
 TEACHER: Final = "bitexact"
@@ -124,13 +123,11 @@ def show(report: dict[str, Any]) -> None:
     """Print all fields in the order of the chain, and the SNR of the decoded sounds to the original."""
     title = f"encoder {report['encoder']}, decoder {report['decoder']}, compared with teacher {report['teacher']}"
     table = Table("stage", "field", "measure", *COLUMNS, title=title)
-    for field, stage in STAGE_OF_FIELD.items():
-        name = "equal (%)" if field in INTEGERS else "SNR (dB)"
-        parts = {"all": name} | ({COMPARABLE[field]: name} if field in COMPARABLE else {})
-        for part, measure in (parts | ({"short blocks": "F1"} if field == "bsm" else {})).items():
-            columns = [report["fields"][field].get(column) for column in COLUMNS]
-            cells = [text(measure, numbers[part][measure]) if numbers else "–" for numbers in columns]
-            table.add_row(*((stage, field) if part == "all" else ("", "")), f"{measure}, {part}", *cells)
+    for field, own in report["fields"].items():
+        for part, numbers in own["chained"].items():
+            measure = next(name for name in numbers if name != "values")
+            cells = [text(measure, own[column][part][measure]) if column in own else "–" for column in COLUMNS]
+            table.add_row(*((own["stage"], field) if part == "all" else ("", "")), f"{measure}, {part}", *cells)
     mean = report["original"]["mean"]
     for codec in ("teacher", "candidate"):
         table.add_row("", "original", f"SNR (dB) of the sound of the {codec}, mean", "", text("SNR (dB)", mean[codec]))
